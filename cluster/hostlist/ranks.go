@@ -199,4 +199,3 @@ func (s *RankSet) UnmarshalJSON(data []byte) error {
 	*s = *Ranks(ranks...)
 	return nil
 }
-
