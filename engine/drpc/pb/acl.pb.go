@@ -83,7 +83,7 @@ func (x *AccessControlList) GetOwnerGroup() string {
 	return ""
 }
 
-// Reply of 213, 215, 216, 217.
+// Reply of methods 213, 215, 216, 217.
 type ACLResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -271,7 +271,7 @@ type DeleteACLReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                     // pool UUID
-	Principal     string                 `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`                       // entry to remove
+	Principal     string                 `protobuf:"bytes,3,opt,name=principal,proto3" json:"principal,omitempty"`                       // entry to remove: u:name@, g:name@, OWNER@, GROUP@ or EVERYONE@
 	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // pool service ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -71,8 +71,8 @@ func (Flavor) EnumDescriptor() ([]byte, []int) {
 
 type Token struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Flavor        Flavor                 `protobuf:"varint,1,opt,name=flavor,proto3,enum=auth.Flavor" json:"flavor,omitempty"` // AUTH_NONE=0, AUTH_SYS=1
-	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`                       // packed Sys message
+	Flavor        Flavor                 `protobuf:"varint,1,opt,name=flavor,proto3,enum=auth.Flavor" json:"flavor,omitempty"`
+	Data          []byte                 `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"` // marshalled Sys in a token, digest or signature in a verifier
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -208,8 +208,8 @@ func (x *Sys) GetSecctx() string {
 type Credential struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Token         *Token                 `protobuf:"bytes,1,opt,name=token,proto3" json:"token,omitempty"`       // identity
-	Verifier      *Token                 `protobuf:"bytes,2,opt,name=verifier,proto3" json:"verifier,omitempty"` // same flavor
-	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`     // always agent
+	Verifier      *Token                 `protobuf:"bytes,2,opt,name=verifier,proto3" json:"verifier,omitempty"` // over the bytes of the token, same flavor
+	Origin        string                 `protobuf:"bytes,3,opt,name=origin,proto3" json:"origin,omitempty"`     // always agent; names the certificate that verifies
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

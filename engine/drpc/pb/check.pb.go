@@ -25,8 +25,8 @@ const (
 
 type CheckInconsistPolicy struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	InconsistCas  CheckInconsistClass    `protobuf:"varint,1,opt,name=inconsist_cas,json=inconsistCas,proto3,enum=chk.CheckInconsistClass" json:"inconsist_cas,omitempty"`  // class
-	InconsistAct  CheckInconsistAction   `protobuf:"varint,2,opt,name=inconsist_act,json=inconsistAct,proto3,enum=chk.CheckInconsistAction" json:"inconsist_act,omitempty"` // action
+	InconsistCas  CheckInconsistClass    `protobuf:"varint,1,opt,name=inconsist_cas,json=inconsistCas,proto3,enum=chk.CheckInconsistClass" json:"inconsist_cas,omitempty"`
+	InconsistAct  CheckInconsistAction   `protobuf:"varint,2,opt,name=inconsist_act,json=inconsistAct,proto3,enum=chk.CheckInconsistAction" json:"inconsist_act,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -80,8 +80,8 @@ type CheckStartReq struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
 	Sys           string                  `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Flags         uint32                  `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"`        // OR of CheckFlag
-	Ranks         []uint32                `protobuf:"varint,3,rep,packed,name=ranks,proto3" json:"ranks,omitempty"` // all ranks in CheckerStarted state, no duplicates, sorted preferred
-	Uuids         []string                `protobuf:"bytes,4,rep,name=uuids,proto3" json:"uuids,omitempty"`         // pools to check
+	Ranks         []uint32                `protobuf:"varint,3,rep,packed,name=ranks,proto3" json:"ranks,omitempty"` // all ranks that take part, without duplicates
+	Uuids         []string                `protobuf:"bytes,4,rep,name=uuids,proto3" json:"uuids,omitempty"`         // pools to check, none means all
 	Policies      []*CheckInconsistPolicy `protobuf:"bytes,5,rep,name=policies,proto3" json:"policies,omitempty"`   // policy per class
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -154,7 +154,7 @@ func (x *CheckStartReq) GetPolicies() []*CheckInconsistPolicy {
 
 type CheckStartResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 0 ok
+	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 0, 1 (instance was reset) or a negative code
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -200,7 +200,7 @@ func (x *CheckStartResp) GetStatus() int32 {
 type CheckStopReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	Uuids         []string               `protobuf:"bytes,2,rep,name=uuids,proto3" json:"uuids,omitempty"` // pools
+	Uuids         []string               `protobuf:"bytes,2,rep,name=uuids,proto3" json:"uuids,omitempty"` // pools, none means all
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -251,7 +251,7 @@ func (x *CheckStopReq) GetUuids() []string {
 
 type CheckStopResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 0, 1 (instance was reset) or a negative code
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -297,9 +297,9 @@ func (x *CheckStopResp) GetStatus() int32 {
 type CheckQueryReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	Uuids         []string               `protobuf:"bytes,2,rep,name=uuids,proto3" json:"uuids,omitempty"`       // pools
-	Shallow       bool                   `protobuf:"varint,3,opt,name=shallow,proto3" json:"shallow,omitempty"`  // MS level
-	Seqs          []uint64               `protobuf:"varint,4,rep,packed,name=seqs,proto3" json:"seqs,omitempty"` // MS level
+	Uuids         []string               `protobuf:"bytes,2,rep,name=uuids,proto3" json:"uuids,omitempty"`       // pools, none means all
+	Shallow       bool                   `protobuf:"varint,3,opt,name=shallow,proto3" json:"shallow,omitempty"`  // answered by the management service from stored findings
+	Seqs          []uint64               `protobuf:"varint,4,rep,packed,name=seqs,proto3" json:"seqs,omitempty"` // only these findings, answered by the management service
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,13 +365,13 @@ func (x *CheckQueryReq) GetSeqs() []uint64 {
 type CheckQueryResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ReqStatus     int32                  `protobuf:"varint,1,opt,name=req_status,json=reqStatus,proto3" json:"req_status,omitempty"`
-	InsStatus     CheckInstStatus        `protobuf:"varint,2,opt,name=ins_status,json=insStatus,proto3,enum=chk.CheckInstStatus" json:"ins_status,omitempty"` // CheckInstStatus of the whole run
-	InsPhase      CheckScanPhase         `protobuf:"varint,3,opt,name=ins_phase,json=insPhase,proto3,enum=chk.CheckScanPhase" json:"ins_phase,omitempty"`     // CheckScanPhase
-	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"`                                    // counters of system-level phases
+	InsStatus     CheckInstStatus        `protobuf:"varint,2,opt,name=ins_status,json=insStatus,proto3,enum=chk.CheckInstStatus" json:"ins_status,omitempty"` // of the whole run
+	InsPhase      CheckScanPhase         `protobuf:"varint,3,opt,name=ins_phase,json=insPhase,proto3,enum=chk.CheckScanPhase" json:"ins_phase,omitempty"`
+	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"` // counters of system-level phases
 	Time          *CheckQueryTime        `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
-	Pools         []*CheckQueryPool      `protobuf:"bytes,6,rep,name=pools,proto3" json:"pools,omitempty"`     // per pool shard
-	Reports       []*CheckReport         `protobuf:"bytes,7,rep,name=reports,proto3" json:"reports,omitempty"` // not filled by the engine
-	Leader        uint32                 `protobuf:"varint,8,opt,name=leader,proto3" json:"leader,omitempty"`  // not filled by the engine
+	Pools         []*CheckQueryPool      `protobuf:"bytes,6,rep,name=pools,proto3" json:"pools,omitempty"`     // one per shard: a pool may come several times, in a row
+	Reports       []*CheckReport         `protobuf:"bytes,7,rep,name=reports,proto3" json:"reports,omitempty"` // filled by the management service, sorted by seq
+	Leader        uint32                 `protobuf:"varint,8,opt,name=leader,proto3" json:"leader,omitempty"`  // filled by the management service, 4294967295 without one
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -466,9 +466,9 @@ func (x *CheckQueryResp) GetLeader() uint32 {
 type CheckQueryPool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Status        CheckPoolStatus        `protobuf:"varint,2,opt,name=status,proto3,enum=chk.CheckPoolStatus" json:"status,omitempty"` // CheckPoolStatus
-	Phase         CheckScanPhase         `protobuf:"varint,3,opt,name=phase,proto3,enum=chk.CheckScanPhase" json:"phase,omitempty"`    // CheckScanPhase
-	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"`             // counters of pool-level phases
+	Status        CheckPoolStatus        `protobuf:"varint,2,opt,name=status,proto3,enum=chk.CheckPoolStatus" json:"status,omitempty"`
+	Phase         CheckScanPhase         `protobuf:"varint,3,opt,name=phase,proto3,enum=chk.CheckScanPhase" json:"phase,omitempty"`
+	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"` // counters of pool-level phases
 	Time          *CheckQueryTime        `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
 	Targets       []*CheckQueryTarget    `protobuf:"bytes,6,rep,name=targets,proto3" json:"targets,omitempty"` // per target details
 	unknownFields protoimpl.UnknownFields
@@ -550,9 +550,9 @@ func (x *CheckQueryPool) GetTargets() []*CheckQueryTarget {
 type CheckQueryTarget struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	Target        uint32                 `protobuf:"varint,2,opt,name=target,proto3" json:"target,omitempty"`                          // target index
-	Status        CheckInstStatus        `protobuf:"varint,3,opt,name=status,proto3,enum=chk.CheckInstStatus" json:"status,omitempty"` // CheckInstStatus
-	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"`             // counters for phases from DTX_RESYNC on
+	Target        uint32                 `protobuf:"varint,2,opt,name=target,proto3" json:"target,omitempty"`
+	Status        CheckInstStatus        `protobuf:"varint,3,opt,name=status,proto3,enum=chk.CheckInstStatus" json:"status,omitempty"`
+	Inconsistency *CheckQueryInconsist   `protobuf:"bytes,4,opt,name=inconsistency,proto3" json:"inconsistency,omitempty"` // counters for phases from DTX_RESYNC on
 	Time          *CheckQueryTime        `protobuf:"bytes,5,opt,name=time,proto3" json:"time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -625,10 +625,10 @@ func (x *CheckQueryTarget) GetTime() *CheckQueryTime {
 
 type CheckQueryInconsist struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Total         uint32                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"` // found
+	Total         uint32                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`
 	Repaired      uint32                 `protobuf:"varint,2,opt,name=repaired,proto3" json:"repaired,omitempty"`
 	Ignored       uint32                 `protobuf:"varint,3,opt,name=ignored,proto3" json:"ignored,omitempty"`
-	Failed        uint32                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"` // repair failed
+	Failed        uint32                 `protobuf:"varint,4,opt,name=failed,proto3" json:"failed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -694,7 +694,7 @@ func (x *CheckQueryInconsist) GetFailed() uint32 {
 type CheckQueryTime struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	StartTime     uint64                 `protobuf:"varint,1,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"` // unix seconds
-	MiscTime      uint64                 `protobuf:"varint,2,opt,name=misc_time,json=miscTime,proto3" json:"misc_time,omitempty"`    // stop time, or estimate of remaining time while running
+	MiscTime      uint64                 `protobuf:"varint,2,opt,name=misc_time,json=miscTime,proto3" json:"misc_time,omitempty"`    // stop time, or seconds that remain while running
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -747,7 +747,7 @@ func (x *CheckQueryTime) GetMiscTime() uint64 {
 type CheckSetPolicyReq struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
 	Sys           string                  `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	Flags         uint32                  `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"`      // not read by the engine handler
+	Flags         uint32                  `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"`      // not read by the engine
 	Policies      []*CheckInconsistPolicy `protobuf:"bytes,3,rep,name=policies,proto3" json:"policies,omitempty"` // policies to change
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -851,7 +851,7 @@ func (x *CheckPropReq) GetSys() string {
 
 type CheckPropResp struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Status        int32                   `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	Status        int32                   `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`    // 0, 1 (instance was reset) or a negative code
 	Flags         uint32                  `protobuf:"varint,2,opt,name=flags,proto3" json:"flags,omitempty"`      // flags of the running instance
 	Policies      []*CheckInconsistPolicy `protobuf:"bytes,3,rep,name=policies,proto3" json:"policies,omitempty"` // policy per class, index = class number
 	unknownFields protoimpl.UnknownFields
@@ -972,7 +972,7 @@ func (x *CheckActReq) GetAct() CheckInconsistAction {
 
 type CheckActResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"` // 0, 1 (instance was reset) or a negative code
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -519,25 +519,25 @@ func (CheckResult) EnumDescriptor() ([]byte, []int) {
 	return file_engine_drpc_pb_chk_proto_rawDescGZIP(), []int{6}
 }
 
-// Finding payload.
+// A finding.
 type CheckReport struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"`                                                                       // unique id of the finding within the checker instance
-	Class         CheckInconsistClass    `protobuf:"varint,2,opt,name=class,proto3,enum=chk.CheckInconsistClass" json:"class,omitempty"`                                      // CheckInconsistClass
-	Action        CheckInconsistAction   `protobuf:"varint,3,opt,name=action,proto3,enum=chk.CheckInconsistAction" json:"action,omitempty"`                                   // CheckInconsistAction taken, or CIA_INTERACT when a human must choose, or CIA_STALE
-	Result        int32                  `protobuf:"varint,4,opt,name=result,proto3" json:"result,omitempty"`                                                                 // 0 repaired
-	Rank          uint32                 `protobuf:"varint,5,opt,name=rank,proto3" json:"rank,omitempty"`                                                                     // rank that must execute the repair
-	Target        uint32                 `protobuf:"varint,6,opt,name=target,proto3" json:"target,omitempty"`                                                                 // target index on that rank
-	PoolUuid      string                 `protobuf:"bytes,7,opt,name=pool_uuid,json=poolUuid,proto3" json:"pool_uuid,omitempty"`                                              // pool UUID text or empty
-	PoolLabel     string                 `protobuf:"bytes,8,opt,name=pool_label,json=poolLabel,proto3" json:"pool_label,omitempty"`                                           // label
-	ContUuid      string                 `protobuf:"bytes,9,opt,name=cont_uuid,json=contUuid,proto3" json:"cont_uuid,omitempty"`                                              // container UUID text or empty
-	ContLabel     string                 `protobuf:"bytes,10,opt,name=cont_label,json=contLabel,proto3" json:"cont_label,omitempty"`                                          // container label
-	Objid         string                 `protobuf:"bytes,11,opt,name=objid,proto3" json:"objid,omitempty"`                                                                   // object id text
-	Dkey          string                 `protobuf:"bytes,12,opt,name=dkey,proto3" json:"dkey,omitempty"`                                                                     // distribution key text
-	Akey          string                 `protobuf:"bytes,13,opt,name=akey,proto3" json:"akey,omitempty"`                                                                     // attribute key text
-	Timestamp     string                 `protobuf:"bytes,14,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                                                           // C ctime text with trailing newline
-	Msg           string                 `protobuf:"bytes,15,opt,name=msg,proto3" json:"msg,omitempty"`                                                                       // free description
-	ActChoices    []CheckInconsistAction `protobuf:"varint,16,rep,packed,name=act_choices,json=actChoices,proto3,enum=chk.CheckInconsistAction" json:"act_choices,omitempty"` // allowed actions in order of preference, first = recommended
+	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // unique id of the finding within the checker instance
+	Class         CheckInconsistClass    `protobuf:"varint,2,opt,name=class,proto3,enum=chk.CheckInconsistClass" json:"class,omitempty"`
+	Action        CheckInconsistAction   `protobuf:"varint,3,opt,name=action,proto3,enum=chk.CheckInconsistAction" json:"action,omitempty"` // what was done; CIA_INTERACT when a human must choose
+	Result        int32                  `protobuf:"varint,4,opt,name=result,proto3" json:"result,omitempty"`                               // 0 repaired, negative code of a failed repair, 1 dry run or ignored
+	Rank          uint32                 `protobuf:"varint,5,opt,name=rank,proto3" json:"rank,omitempty"`                                   // rank that must execute the repair
+	Target        uint32                 `protobuf:"varint,6,opt,name=target,proto3" json:"target,omitempty"`                               // target index on that rank
+	PoolUuid      string                 `protobuf:"bytes,7,opt,name=pool_uuid,json=poolUuid,proto3" json:"pool_uuid,omitempty"`
+	PoolLabel     string                 `protobuf:"bytes,8,opt,name=pool_label,json=poolLabel,proto3" json:"pool_label,omitempty"`
+	ContUuid      string                 `protobuf:"bytes,9,opt,name=cont_uuid,json=contUuid,proto3" json:"cont_uuid,omitempty"`
+	ContLabel     string                 `protobuf:"bytes,10,opt,name=cont_label,json=contLabel,proto3" json:"cont_label,omitempty"`
+	Objid         string                 `protobuf:"bytes,11,opt,name=objid,proto3" json:"objid,omitempty"`         // object id text
+	Dkey          string                 `protobuf:"bytes,12,opt,name=dkey,proto3" json:"dkey,omitempty"`           // distribution key text
+	Akey          string                 `protobuf:"bytes,13,opt,name=akey,proto3" json:"akey,omitempty"`           // attribute key text
+	Timestamp     string                 `protobuf:"bytes,14,opt,name=timestamp,proto3" json:"timestamp,omitempty"` // text of ctime, with a newline at the end
+	Msg           string                 `protobuf:"bytes,15,opt,name=msg,proto3" json:"msg,omitempty"`
+	ActChoices    []CheckInconsistAction `protobuf:"varint,16,rep,packed,name=act_choices,json=actChoices,proto3,enum=chk.CheckInconsistAction" json:"act_choices,omitempty"` // allowed actions, the recommended one first
 	ActDetails    []string               `protobuf:"bytes,17,rep,name=act_details,json=actDetails,proto3" json:"act_details,omitempty"`                                       // one detail string per choice
 	ActMsgs       []string               `protobuf:"bytes,18,rep,name=act_msgs,json=actMsgs,proto3" json:"act_msgs,omitempty"`                                                // rendered sentence per choice
 	unknownFields protoimpl.UnknownFields

@@ -253,7 +253,7 @@ func (ResponseStatus) EnumDescriptor() ([]byte, []int) {
 // Method 210.
 type BioHealthReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	DevUuid       string                 `protobuf:"bytes,1,opt,name=dev_uuid,json=devUuid,proto3" json:"dev_uuid,omitempty"`     // device UUID
+	DevUuid       string                 `protobuf:"bytes,1,opt,name=dev_uuid,json=devUuid,proto3" json:"dev_uuid,omitempty"`
 	MetaSize      uint64                 `protobuf:"varint,2,opt,name=meta_size,json=metaSize,proto3" json:"meta_size,omitempty"` // bytes of the metadata blob, used to compute WAL sizes
 	RdbSize       uint64                 `protobuf:"varint,3,opt,name=rdb_size,json=rdbSize,proto3" json:"rdb_size,omitempty"`    // bytes of the RDB blob, same purpose
 	unknownFields protoimpl.UnknownFields
@@ -311,7 +311,6 @@ func (x *BioHealthReq) GetRdbSize() uint64 {
 	return 0
 }
 
-// Fields 1, 2 reserved.
 type BioHealthResp struct {
 	state                   protoimpl.MessageState `protogen:"open.v1"`
 	Timestamp               uint64                 `protobuf:"varint,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`                             // sample time
@@ -334,7 +333,7 @@ type BioHealthResp struct {
 	ReadOnlyWarn            bool                   `protobuf:"varint,21,opt,name=read_only_warn,json=readOnlyWarn,proto3" json:"read_only_warn,omitempty"`                   // critical warning bit
 	VolatileMemWarn         bool                   `protobuf:"varint,22,opt,name=volatile_mem_warn,json=volatileMemWarn,proto3" json:"volatile_mem_warn,omitempty"`          // critical warning bit
 	Status                  int32                  `protobuf:"varint,23,opt,name=status,proto3" json:"status,omitempty"`
-	DevUuid                 string                 `protobuf:"bytes,24,opt,name=dev_uuid,json=devUuid,proto3" json:"dev_uuid,omitempty"`                                                      // device UUID
+	DevUuid                 string                 `protobuf:"bytes,24,opt,name=dev_uuid,json=devUuid,proto3" json:"dev_uuid,omitempty"`
 	TotalBytes              uint64                 `protobuf:"varint,25,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`                                            // blobstore bytes
 	AvailBytes              uint64                 `protobuf:"varint,26,opt,name=avail_bytes,json=availBytes,proto3" json:"avail_bytes,omitempty"`                                            // free blobstore bytes
 	ProgramFailCntNorm      uint32                 `protobuf:"varint,27,opt,name=program_fail_cnt_norm,json=programFailCntNorm,proto3" json:"program_fail_cnt_norm,omitempty"`                // vendor SMART, percent remaining
@@ -849,7 +848,7 @@ type SmdDevice struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Uuid             string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`                                                     // blobstore UUID
 	TgtIds           []int32                `protobuf:"varint,2,rep,packed,name=tgt_ids,json=tgtIds,proto3" json:"tgt_ids,omitempty"`                           // VOS targets mapped to it
-	TotalBytes       uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`                      // cluster bytes
+	TotalBytes       uint64                 `protobuf:"varint,6,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`                      // bytes in clusters
 	AvailBytes       uint64                 `protobuf:"varint,7,opt,name=avail_bytes,json=availBytes,proto3" json:"avail_bytes,omitempty"`                      // raw bytes available
 	ClusterSize      uint64                 `protobuf:"varint,8,opt,name=cluster_size,json=clusterSize,proto3" json:"cluster_size,omitempty"`                   // bytes
 	Rank             uint32                 `protobuf:"varint,9,opt,name=rank,proto3" json:"rank,omitempty"`                                                    // owning rank
@@ -997,17 +996,17 @@ type NvmeController struct {
 	state         protoimpl.MessageState      `protogen:"open.v1"`
 	Model         string                      `protobuf:"bytes,1,opt,name=model,proto3" json:"model,omitempty"`
 	Serial        string                      `protobuf:"bytes,2,opt,name=serial,proto3" json:"serial,omitempty"`
-	PciAddr       string                      `protobuf:"bytes,3,opt,name=pci_addr,json=pciAddr,proto3" json:"pci_addr,omitempty"`             // PCI address
-	FwRev         string                      `protobuf:"bytes,4,opt,name=fw_rev,json=fwRev,proto3" json:"fw_rev,omitempty"`                   // firmware revision
-	SocketId      int32                       `protobuf:"varint,5,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"`         // NUMA node
-	HealthStats   *BioHealthResp              `protobuf:"bytes,6,opt,name=health_stats,json=healthStats,proto3" json:"health_stats,omitempty"` // health
+	PciAddr       string                      `protobuf:"bytes,3,opt,name=pci_addr,json=pciAddr,proto3" json:"pci_addr,omitempty"`
+	FwRev         string                      `protobuf:"bytes,4,opt,name=fw_rev,json=fwRev,proto3" json:"fw_rev,omitempty"`
+	SocketId      int32                       `protobuf:"varint,5,opt,name=socket_id,json=socketId,proto3" json:"socket_id,omitempty"` // NUMA node
+	HealthStats   *BioHealthResp              `protobuf:"bytes,6,opt,name=health_stats,json=healthStats,proto3" json:"health_stats,omitempty"`
 	Namespaces    []*NvmeController_Namespace `protobuf:"bytes,7,rep,name=namespaces,proto3" json:"namespaces,omitempty"`
-	SmdDevices    []*SmdDevice                `protobuf:"bytes,8,rep,name=smd_devices,json=smdDevices,proto3" json:"smd_devices,omitempty"`                  // blobstores on it
-	DevState      NvmeDevState                `protobuf:"varint,9,opt,name=dev_state,json=devState,proto3,enum=ctl.NvmeDevState" json:"dev_state,omitempty"` // NvmeDevState
-	LedState      LedState                    `protobuf:"varint,10,opt,name=led_state,json=ledState,proto3,enum=ctl.LedState" json:"led_state,omitempty"`    // LedState
-	PciDevType    string                      `protobuf:"bytes,11,opt,name=pci_dev_type,json=pciDevType,proto3" json:"pci_dev_type,omitempty"`               // vmd or pci
-	VendorId      string                      `protobuf:"bytes,12,opt,name=vendor_id,json=vendorId,proto3" json:"vendor_id,omitempty"`                       // PCI vendor id
-	PciCfg        string                      `protobuf:"bytes,13,opt,name=pci_cfg,json=pciCfg,proto3" json:"pci_cfg,omitempty"`                             // hex text of PCI config space
+	SmdDevices    []*SmdDevice                `protobuf:"bytes,8,rep,name=smd_devices,json=smdDevices,proto3" json:"smd_devices,omitempty"` // blobstores on it
+	DevState      NvmeDevState                `protobuf:"varint,9,opt,name=dev_state,json=devState,proto3,enum=ctl.NvmeDevState" json:"dev_state,omitempty"`
+	LedState      LedState                    `protobuf:"varint,10,opt,name=led_state,json=ledState,proto3,enum=ctl.LedState" json:"led_state,omitempty"`
+	PciDevType    string                      `protobuf:"bytes,11,opt,name=pci_dev_type,json=pciDevType,proto3" json:"pci_dev_type,omitempty"` // vmd or pci
+	VendorId      string                      `protobuf:"bytes,12,opt,name=vendor_id,json=vendorId,proto3" json:"vendor_id,omitempty"`
+	PciCfg        string                      `protobuf:"bytes,13,opt,name=pci_cfg,json=pciCfg,proto3" json:"pci_cfg,omitempty"` // hex text of PCI config space
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1323,9 +1322,9 @@ func (x *DevReplaceReq) GetNewDevUuid() string {
 // Method 241.
 type LedManageReq struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
-	Ids             string                 `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"`                                                   // engine level
-	LedAction       LedAction              `protobuf:"varint,3,opt,name=led_action,json=ledAction,proto3,enum=ctl.LedAction" json:"led_action,omitempty"`  // GET/SET/RESET
-	LedState        LedState               `protobuf:"varint,4,opt,name=led_state,json=ledState,proto3,enum=ctl.LedState" json:"led_state,omitempty"`      // state for SET
+	Ids             string                 `protobuf:"bytes,1,opt,name=ids,proto3" json:"ids,omitempty"` // one PCI address
+	LedAction       LedAction              `protobuf:"varint,3,opt,name=led_action,json=ledAction,proto3,enum=ctl.LedAction" json:"led_action,omitempty"`
+	LedState        LedState               `protobuf:"varint,4,opt,name=led_state,json=ledState,proto3,enum=ctl.LedState" json:"led_state,omitempty"`      // for SET
 	LedDurationMins uint32                 `protobuf:"varint,5,opt,name=led_duration_mins,json=ledDurationMins,proto3" json:"led_duration_mins,omitempty"` // minutes
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
@@ -1389,7 +1388,7 @@ func (x *LedManageReq) GetLedDurationMins() uint32 {
 	return 0
 }
 
-// Reply of 220, 221, 241.
+// Reply of methods 220, 221, 241.
 type DevManageResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -1446,12 +1445,12 @@ func (x *DevManageResp) GetDevice() *SmdDevice {
 type SetLogMasksReq struct {
 	state           protoimpl.MessageState `protogen:"open.v1"`
 	Sys             string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	Masks           string                 `protobuf:"bytes,2,opt,name=masks,proto3" json:"masks,omitempty"`                                             // LEVEL[,SUBSYS=LEVEL..]
-	Streams         string                 `protobuf:"bytes,3,opt,name=streams,proto3" json:"streams,omitempty"`                                         // debug streams list
-	Subsystems      string                 `protobuf:"bytes,4,opt,name=subsystems,proto3" json:"subsystems,omitempty"`                                   // merged into masks by the server, then emptied
-	ResetMasks      bool                   `protobuf:"varint,5,opt,name=reset_masks,json=resetMasks,proto3" json:"reset_masks,omitempty"`                // take masks from engine config
-	ResetStreams    bool                   `protobuf:"varint,6,opt,name=reset_streams,json=resetStreams,proto3" json:"reset_streams,omitempty"`          // take streams from engine config env DD_MASK
-	ResetSubsystems bool                   `protobuf:"varint,7,opt,name=reset_subsystems,json=resetSubsystems,proto3" json:"reset_subsystems,omitempty"` // take subsystems from engine config env DD_SUBSYS
+	Masks           string                 `protobuf:"bytes,2,opt,name=masks,proto3" json:"masks,omitempty"`                              // LEVEL[,SUBSYS=LEVEL..]
+	Streams         string                 `protobuf:"bytes,3,opt,name=streams,proto3" json:"streams,omitempty"`                          // debug streams, in the syntax of DD_MASK
+	Subsystems      string                 `protobuf:"bytes,4,opt,name=subsystems,proto3" json:"subsystems,omitempty"`                    // merged into masks by daos_server before the call
+	ResetMasks      bool                   `protobuf:"varint,5,opt,name=reset_masks,json=resetMasks,proto3" json:"reset_masks,omitempty"` // from here on read by daos_server only
+	ResetStreams    bool                   `protobuf:"varint,6,opt,name=reset_streams,json=resetStreams,proto3" json:"reset_streams,omitempty"`
+	ResetSubsystems bool                   `protobuf:"varint,7,opt,name=reset_subsystems,json=resetSubsystems,proto3" json:"reset_subsystems,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache
 }
@@ -1538,7 +1537,7 @@ func (x *SetLogMasksReq) GetResetSubsystems() bool {
 type SetLogMasksResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Errors        []string               `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"` // servertoclient only
+	Errors        []string               `protobuf:"bytes,2,rep,name=errors,proto3" json:"errors,omitempty"` // never from an engine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1587,11 +1586,11 @@ func (x *SetLogMasksResp) GetErrors() []string {
 	return nil
 }
 
-// Clienttoserver only.
+// Not in dRPC: between client and daos_server.
 type SmdQueryReq struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
-	OmitDevices      bool                   `protobuf:"varint,1,opt,name=omit_devices,json=omitDevices,proto3" json:"omit_devices,omitempty"`                  // skip devices
-	OmitPools        bool                   `protobuf:"varint,2,opt,name=omit_pools,json=omitPools,proto3" json:"omit_pools,omitempty"`                        // skip pools
+	OmitDevices      bool                   `protobuf:"varint,1,opt,name=omit_devices,json=omitDevices,proto3" json:"omit_devices,omitempty"`
+	OmitPools        bool                   `protobuf:"varint,2,opt,name=omit_pools,json=omitPools,proto3" json:"omit_pools,omitempty"`
 	IncludeBioHealth bool                   `protobuf:"varint,3,opt,name=include_bio_health,json=includeBioHealth,proto3" json:"include_bio_health,omitempty"` // add health
 	Uuid             string                 `protobuf:"bytes,4,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	Rank             uint32                 `protobuf:"varint,5,opt,name=rank,proto3" json:"rank,omitempty"`
@@ -1664,11 +1663,11 @@ func (x *SmdQueryReq) GetRank() uint32 {
 	return 0
 }
 
-// Clienttoserver only.
+// Not in dRPC: between client and daos_server.
 type SmdQueryResp struct {
 	state         protoimpl.MessageState   `protogen:"open.v1"`
 	Status        int32                    `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Ranks         []*SmdQueryResp_RankResp `protobuf:"bytes,2,rep,name=ranks,proto3" json:"ranks,omitempty"` // per rank
+	Ranks         []*SmdQueryResp_RankResp `protobuf:"bytes,2,rep,name=ranks,proto3" json:"ranks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1717,7 +1716,7 @@ func (x *SmdQueryResp) GetRanks() []*SmdQueryResp_RankResp {
 	return nil
 }
 
-// Clienttoserver only.
+// Not in dRPC: between client and daos_server.
 type SmdManageReq struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Op:
@@ -1799,15 +1798,15 @@ type isSmdManageReq_Op interface {
 }
 
 type SmdManageReq_Led struct {
-	Led *LedManageReq `protobuf:"bytes,1,opt,name=led,proto3,oneof"` // LED request
+	Led *LedManageReq `protobuf:"bytes,1,opt,name=led,proto3,oneof"`
 }
 
 type SmdManageReq_Replace struct {
-	Replace *DevReplaceReq `protobuf:"bytes,2,opt,name=replace,proto3,oneof"` // replace request
+	Replace *DevReplaceReq `protobuf:"bytes,2,opt,name=replace,proto3,oneof"`
 }
 
 type SmdManageReq_Faulty struct {
-	Faulty *SetFaultyReq `protobuf:"bytes,3,opt,name=faulty,proto3,oneof"` // set-faulty request
+	Faulty *SetFaultyReq `protobuf:"bytes,3,opt,name=faulty,proto3,oneof"`
 }
 
 func (*SmdManageReq_Led) isSmdManageReq_Op() {}
@@ -1816,10 +1815,10 @@ func (*SmdManageReq_Replace) isSmdManageReq_Op() {}
 
 func (*SmdManageReq_Faulty) isSmdManageReq_Op() {}
 
-// Clienttoserver only.
+// Not in dRPC: between client and daos_server.
 type SmdManageResp struct {
 	state         protoimpl.MessageState    `protogen:"open.v1"`
-	Ranks         []*SmdManageResp_RankResp `protobuf:"bytes,1,rep,name=ranks,proto3" json:"ranks,omitempty"` // per rank
+	Ranks         []*SmdManageResp_RankResp `protobuf:"bytes,1,rep,name=ranks,proto3" json:"ranks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1861,7 +1860,7 @@ func (x *SmdManageResp) GetRanks() []*SmdManageResp_RankResp {
 	return nil
 }
 
-// Servertoserver fan-out.
+// Not in dRPC: between servers.
 type RanksReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`                          // SIGKILL instead of SIGINT
@@ -1924,7 +1923,7 @@ func (x *RanksReq) GetCheckMode() bool {
 
 type RanksResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Results       []*RankResult          `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"` // RankResult list
+	Results       []*RankResult          `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2029,8 +2028,8 @@ func (x *NvmeController_Namespace) GetCtrlrPciAddr() string {
 type SmdPoolResp_Pool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	TgtIds        []int32                `protobuf:"varint,2,rep,packed,name=tgt_ids,json=tgtIds,proto3" json:"tgt_ids,omitempty"` // target ids
-	Blobs         []uint64               `protobuf:"varint,3,rep,packed,name=blobs,proto3" json:"blobs,omitempty"`                 // SPDK blob ids, parallel to tgt_ids
+	TgtIds        []int32                `protobuf:"varint,2,rep,packed,name=tgt_ids,json=tgtIds,proto3" json:"tgt_ids,omitempty"`
+	Blobs         []uint64               `protobuf:"varint,3,rep,packed,name=blobs,proto3" json:"blobs,omitempty"` // SPDK blob ids, parallel to tgt_ids
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2149,8 +2148,8 @@ func (x *SmdQueryResp_RankResp) GetPools() []*SmdQueryResp_Pool {
 type SmdQueryResp_Pool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	TgtIds        []int32                `protobuf:"varint,2,rep,packed,name=tgt_ids,json=tgtIds,proto3" json:"tgt_ids,omitempty"` // target ids
-	Blobs         []uint64               `protobuf:"varint,3,rep,packed,name=blobs,proto3" json:"blobs,omitempty"`                 // blob ids
+	TgtIds        []int32                `protobuf:"varint,2,rep,packed,name=tgt_ids,json=tgtIds,proto3" json:"tgt_ids,omitempty"`
+	Blobs         []uint64               `protobuf:"varint,3,rep,packed,name=blobs,proto3" json:"blobs,omitempty"` // blob ids
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

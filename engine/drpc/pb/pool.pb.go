@@ -255,14 +255,14 @@ type PoolCreateReq struct {
 	UserGroup     string                 `protobuf:"bytes,4,opt,name=user_group,json=userGroup,proto3" json:"user_group,omitempty"`                  // owner group principal name@
 	Acl           []string               `protobuf:"bytes,5,rep,name=acl,proto3" json:"acl,omitempty"`                                               // ACE strings
 	Properties    []*PoolProperty        `protobuf:"bytes,6,rep,name=properties,proto3" json:"properties,omitempty"`                                 // initial properties
-	FaultDomains  []uint32               `protobuf:"varint,7,rep,packed,name=fault_domains,json=faultDomains,proto3" json:"fault_domains,omitempty"` // compressed fault-domain tree
-	NumSvcReps    uint32                 `protobuf:"varint,8,opt,name=num_svc_reps,json=numSvcReps,proto3" json:"num_svc_reps,omitempty"`            // wanted replicas, 0
-	TotalBytes    uint64                 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`              // request-level total
-	TierRatio     []float64              `protobuf:"fixed64,10,rep,packed,name=tier_ratio,json=tierRatio,proto3" json:"tier_ratio,omitempty"`        // request-level fractions per tier
-	NumRanks      uint32                 `protobuf:"varint,11,opt,name=num_ranks,json=numRanks,proto3" json:"num_ranks,omitempty"`                   // request-level rank count
+	FaultDomains  []uint32               `protobuf:"varint,7,rep,packed,name=fault_domains,json=faultDomains,proto3" json:"fault_domains,omitempty"` // compressed tree of fault domains
+	NumSvcReps    uint32                 `protobuf:"varint,8,opt,name=num_svc_reps,json=numSvcReps,proto3" json:"num_svc_reps,omitempty"`            // 0 lets the engine choose
+	TotalBytes    uint64                 `protobuf:"varint,9,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`              // for daos_server, 0 towards an engine
+	TierRatio     []float64              `protobuf:"fixed64,10,rep,packed,name=tier_ratio,json=tierRatio,proto3" json:"tier_ratio,omitempty"`        // for daos_server, none towards an engine
+	NumRanks      uint32                 `protobuf:"varint,11,opt,name=num_ranks,json=numRanks,proto3" json:"num_ranks,omitempty"`                   // for daos_server, 0 towards an engine
 	Ranks         []uint32               `protobuf:"varint,12,rep,packed,name=ranks,proto3" json:"ranks,omitempty"`                                  // target ranks, sorted, unique
-	TierBytes     []uint64               `protobuf:"varint,13,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`         // bytes per rank for tier 0
-	MemRatio      float32                `protobuf:"fixed32,14,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`                  // MD-on-SSD only
+	TierBytes     []uint64               `protobuf:"varint,13,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`         // bytes per rank: SCM or metadata, NVMe or data
+	MemRatio      float32                `protobuf:"fixed32,14,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`                  // memory file to metadata blob (metadata on SSD), 0 means none
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -401,9 +401,9 @@ type PoolCreateResp struct {
 	SvcLdr        uint32                 `protobuf:"varint,2,opt,name=svc_ldr,json=svcLdr,proto3" json:"svc_ldr,omitempty"`                          // pool service leader rank
 	SvcReps       []uint32               `protobuf:"varint,3,rep,packed,name=svc_reps,json=svcReps,proto3" json:"svc_reps,omitempty"`                // replica ranks
 	TgtRanks      []uint32               `protobuf:"varint,4,rep,packed,name=tgt_ranks,json=tgtRanks,proto3" json:"tgt_ranks,omitempty"`             // ranks with targets
-	TierBytes     []uint64               `protobuf:"varint,5,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`          // bytes per rank and tier
+	TierBytes     []uint64               `protobuf:"varint,5,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`          // bytes per rank: SCM or metadata, NVMe or data
 	MemFileBytes  uint64                 `protobuf:"varint,6,opt,name=mem_file_bytes,json=memFileBytes,proto3" json:"mem_file_bytes,omitempty"`      // sum of memory-file bytes per rank
-	MdOnSsdActive bool                   `protobuf:"varint,7,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"` // true in MD-on-SSD mode
+	MdOnSsdActive bool                   `protobuf:"varint,7,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"` // metadata on SSD
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -492,9 +492,9 @@ type PoolDestroyReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                     // pool UUID
-	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`                              // ignore open handles
-	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // despite the name
-	Recursive     bool                   `protobuf:"varint,5,opt,name=recursive,proto3" json:"recursive,omitempty"`                      // MS level
+	Force         bool                   `protobuf:"varint,3,opt,name=force,proto3" json:"force,omitempty"`                              // with open handles; for daos_server
+	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // every rank that may hold a part of the pool
+	Recursive     bool                   `protobuf:"varint,5,opt,name=recursive,proto3" json:"recursive,omitempty"`                      // with containers; for daos_server
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -614,10 +614,10 @@ type PoolEvictReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                          // pool UUID
 	SvcRanks      []uint32               `protobuf:"varint,3,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"`      // pool service ranks
-	Handles       []string               `protobuf:"bytes,4,rep,name=handles,proto3" json:"handles,omitempty"`                                // handle UUIDs to evict
+	Handles       []string               `protobuf:"bytes,4,rep,name=handles,proto3" json:"handles,omitempty"`                                // handle UUIDs, none means all
 	Destroy       bool                   `protobuf:"varint,5,opt,name=destroy,proto3" json:"destroy,omitempty"`                               // first step of a destroy
-	ForceDestroy  bool                   `protobuf:"varint,6,opt,name=force_destroy,json=forceDestroy,proto3" json:"force_destroy,omitempty"` // with destroy
-	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`                                // evict handles whose credential carries this machine name
+	ForceDestroy  bool                   `protobuf:"varint,6,opt,name=force_destroy,json=forceDestroy,proto3" json:"force_destroy,omitempty"` // with destroy: close open handles
+	Machine       string                 `protobuf:"bytes,7,opt,name=machine,proto3" json:"machine,omitempty"`                                // only handles of this machine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -704,7 +704,7 @@ func (x *PoolEvictReq) GetMachine() string {
 type PoolEvictResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Count         int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"` // handles evicted
+	Count         int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"` // handles evicted, or open when busy
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -759,7 +759,7 @@ type PoolExcludeReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // pool UUID
 	Rank          uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
-	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // target indices
+	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // none means all targets of the rank
 	SvcRanks      []uint32               `protobuf:"varint,5,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"`    // pool service ranks
 	Force         bool                   `protobuf:"varint,6,opt,name=force,proto3" json:"force,omitempty"`                                 // skip the redundancy check
 	unknownFields protoimpl.UnknownFields
@@ -888,7 +888,7 @@ type PoolDrainReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // pool UUID
 	Rank          uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
-	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // target indices
+	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // none means all targets of the rank
 	SvcRanks      []uint32               `protobuf:"varint,5,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"`    // pool service ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1010,9 +1010,9 @@ type PoolExtendReq struct {
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                                 // pool UUID
 	Ranks         []uint32               `protobuf:"varint,3,rep,packed,name=ranks,proto3" json:"ranks,omitempty"`                                   // ranks to add
 	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"`             // pool service ranks
-	TierBytes     []uint64               `protobuf:"varint,5,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`          // bytes per rank and tier
+	TierBytes     []uint64               `protobuf:"varint,5,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"`          // bytes per rank: SCM or metadata, NVMe or data
 	FaultDomains  []uint32               `protobuf:"varint,6,rep,packed,name=fault_domains,json=faultDomains,proto3" json:"fault_domains,omitempty"` // compressed tree limited to ranks
-	MemRatio      float32                `protobuf:"fixed32,7,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`                   // as in create
+	MemRatio      float32                `protobuf:"fixed32,7,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`                   // as in PoolCreateReq
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1154,10 +1154,10 @@ type PoolReintReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // pool UUID
 	Rank          uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
-	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // target indices
+	TargetIdx     []uint32               `protobuf:"varint,4,rep,packed,name=target_idx,json=targetIdx,proto3" json:"target_idx,omitempty"` // none means all targets of the rank
 	SvcRanks      []uint32               `protobuf:"varint,5,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"`    // pool service ranks
 	TierBytes     []uint64               `protobuf:"varint,6,rep,packed,name=tier_bytes,json=tierBytes,proto3" json:"tier_bytes,omitempty"` // bytes per rank and tier
-	MemRatio      float32                `protobuf:"fixed32,7,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`          // as in create
+	MemRatio      float32                `protobuf:"fixed32,7,opt,name=mem_ratio,json=memRatio,proto3" json:"mem_ratio,omitempty"`          // as in PoolCreateReq
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1349,7 +1349,7 @@ func (x *ListContReq) GetSvcRanks() []uint32 {
 type ListContResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Containers    []*ListContResp_Cont   `protobuf:"bytes,2,rep,name=containers,proto3" json:"containers,omitempty"` // containers of the pool
+	Containers    []*ListContResp_Cont   `protobuf:"bytes,2,rep,name=containers,proto3" json:"containers,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1404,7 +1404,7 @@ type PoolQueryReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                     // pool UUID
 	SvcRanks      []uint32               `protobuf:"varint,3,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // pool service ranks
-	QueryMask     uint64                 `protobuf:"varint,4,opt,name=query_mask,json=queryMask,proto3" json:"query_mask,omitempty"`     // bit mask
+	QueryMask     uint64                 `protobuf:"varint,4,opt,name=query_mask,json=queryMask,proto3" json:"query_mask,omitempty"`     // bits of what to ask, 0 means the default
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1467,19 +1467,18 @@ func (x *PoolQueryReq) GetQueryMask() uint64 {
 	return 0
 }
 
-// Field 9.
 type PoolQueryResp struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Status            int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Uuid              string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`                                                         // echo of the request id
-	Label             string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`                                                       // not filled by the engine
-	TotalTargets      uint32                 `protobuf:"varint,4,opt,name=total_targets,json=totalTargets,proto3" json:"total_targets,omitempty"`                    // targets in the pool map
-	ActiveTargets     uint32                 `protobuf:"varint,5,opt,name=active_targets,json=activeTargets,proto3" json:"active_targets,omitempty"`                 // targets that reported space
-	DisabledTargets   uint32                 `protobuf:"varint,6,opt,name=disabled_targets,json=disabledTargets,proto3" json:"disabled_targets,omitempty"`           // targets not usable
-	Rebuild           *PoolRebuildStatus     `protobuf:"bytes,7,opt,name=rebuild,proto3" json:"rebuild,omitempty"`                                                   // rebuild status
-	TierStats         []*StorageUsageStats   `protobuf:"bytes,8,rep,name=tier_stats,json=tierStats,proto3" json:"tier_stats,omitempty"`                              // two entries
+	Uuid              string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`                                               // echo of the request id
+	Label             string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`                                             // not filled by the engine
+	TotalTargets      uint32                 `protobuf:"varint,4,opt,name=total_targets,json=totalTargets,proto3" json:"total_targets,omitempty"`          // targets in the pool map
+	ActiveTargets     uint32                 `protobuf:"varint,5,opt,name=active_targets,json=activeTargets,proto3" json:"active_targets,omitempty"`       // targets that reported space
+	DisabledTargets   uint32                 `protobuf:"varint,6,opt,name=disabled_targets,json=disabledTargets,proto3" json:"disabled_targets,omitempty"` // targets not usable
+	Rebuild           *PoolRebuildStatus     `protobuf:"bytes,7,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
+	TierStats         []*StorageUsageStats   `protobuf:"bytes,8,rep,name=tier_stats,json=tierStats,proto3" json:"tier_stats,omitempty"`                              // SCM, NVMe
 	Version           uint32                 `protobuf:"varint,10,opt,name=version,proto3" json:"version,omitempty"`                                                 // pool map version
-	Leader            uint32                 `protobuf:"varint,11,opt,name=leader,proto3" json:"leader,omitempty"`                                                   // not filled by the engine
+	Leader            uint32                 `protobuf:"varint,11,opt,name=leader,proto3" json:"leader,omitempty"`                                                   // as svc_ldr, for readers before 2.6; not from the engine
 	EnabledRanks      string                 `protobuf:"bytes,12,opt,name=enabled_ranks,json=enabledRanks,proto3" json:"enabled_ranks,omitempty"`                    // rank-set text such as [0-3,5] if asked
 	DisabledRanks     string                 `protobuf:"bytes,13,opt,name=disabled_ranks,json=disabledRanks,proto3" json:"disabled_ranks,omitempty"`                 // rank-set text if asked
 	TotalEngines      uint32                 `protobuf:"varint,14,opt,name=total_engines,json=totalEngines,proto3" json:"total_engines,omitempty"`                   // engines in the pool map
@@ -1491,7 +1490,7 @@ type PoolQueryResp struct {
 	QueryMask         uint64                 `protobuf:"varint,20,opt,name=query_mask,json=queryMask,proto3" json:"query_mask,omitempty"`                            // mask actually used
 	MemFileBytes      uint64                 `protobuf:"varint,21,opt,name=mem_file_bytes,json=memFileBytes,proto3" json:"mem_file_bytes,omitempty"`                 // sum of memory file sizes
 	DeadRanks         string                 `protobuf:"bytes,22,opt,name=dead_ranks,json=deadRanks,proto3" json:"dead_ranks,omitempty"`                             // rank-set text of SWIM-dead ranks if asked
-	MdOnSsdActive     bool                   `protobuf:"varint,23,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"`            // MD-on-SSD flag
+	MdOnSsdActive     bool                   `protobuf:"varint,23,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"`            // metadata on SSD
 	SelfHealPolicy    string                 `protobuf:"bytes,24,opt,name=self_heal_policy,json=selfHealPolicy,proto3" json:"self_heal_policy,omitempty"`            // filled by client tools from the pool property
 	SysSelfHealPolicy string                 `protobuf:"bytes,25,opt,name=sys_self_heal_policy,json=sysSelfHealPolicy,proto3" json:"sys_self_heal_policy,omitempty"` // filled by daos_server from the system property
 	unknownFields     protoimpl.UnknownFields
@@ -1696,15 +1695,15 @@ func (x *PoolQueryResp) GetSysSelfHealPolicy() string {
 	return ""
 }
 
-// Bytes, whole pool for total/free, per target for min/max/mean.
+// Bytes: total and free of the pool, the others of free space per target.
 type StorageUsageStats struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`                                                     // capacity
-	Free          uint64                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`                                                       // free space
-	Min           uint64                 `protobuf:"varint,3,opt,name=min,proto3" json:"min,omitempty"`                                                         // smallest free among targets
-	Max           uint64                 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`                                                         // largest free among targets
-	Mean          uint64                 `protobuf:"varint,5,opt,name=mean,proto3" json:"mean,omitempty"`                                                       // mean free per target
-	MediaType     StorageMediaType       `protobuf:"varint,6,opt,name=media_type,json=mediaType,proto3,enum=mgmt.StorageMediaType" json:"media_type,omitempty"` // SCM=0, NVME=1
+	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"` // bytes of the pool
+	Free          uint64                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`   // bytes of the pool
+	Min           uint64                 `protobuf:"varint,3,opt,name=min,proto3" json:"min,omitempty"`     // smallest free among targets
+	Max           uint64                 `protobuf:"varint,4,opt,name=max,proto3" json:"max,omitempty"`     // largest free among targets
+	Mean          uint64                 `protobuf:"varint,5,opt,name=mean,proto3" json:"mean,omitempty"`   // mean free per target
+	MediaType     StorageMediaType       `protobuf:"varint,6,opt,name=media_type,json=mediaType,proto3,enum=mgmt.StorageMediaType" json:"media_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1783,10 +1782,10 @@ func (x *StorageUsageStats) GetMediaType() StorageMediaType {
 
 type PoolRebuildStatus struct {
 	state         protoimpl.MessageState  `protogen:"open.v1"`
-	Status        int32                   `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`                                                                   // DER of the rebuild
-	State         PoolRebuildStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=mgmt.PoolRebuildStatus_State" json:"state,omitempty"`                                   // engine only produces BUSY, IDLE, DONE
-	Objects       uint64                  `protobuf:"varint,3,opt,name=objects,proto3" json:"objects,omitempty"`                                                                 // objects rebuilt
-	Records       uint64                  `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`                                                                 // records rebuilt
+	Status        int32                   `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
+	State         PoolRebuildStatus_State `protobuf:"varint,2,opt,name=state,proto3,enum=mgmt.PoolRebuildStatus_State" json:"state,omitempty"`                                   // an engine gives BUSY, IDLE or DONE
+	Objects       uint64                  `protobuf:"varint,3,opt,name=objects,proto3" json:"objects,omitempty"`                                                                 // only with status 0
+	Records       uint64                  `protobuf:"varint,4,opt,name=records,proto3" json:"records,omitempty"`                                                                 // only with status 0
 	DerivedState  PoolRebuildStatus_State `protobuf:"varint,5,opt,name=derived_state,json=derivedState,proto3,enum=mgmt.PoolRebuildStatus_State" json:"derived_state,omitempty"` // never filled by the engine
 	Degraded      bool                    `protobuf:"varint,6,opt,name=degraded,proto3" json:"degraded,omitempty"`                                                               // redundancy currently degraded
 	unknownFields protoimpl.UnknownFields
@@ -1954,15 +1953,15 @@ type isPoolProperty_Value interface {
 }
 
 type PoolProperty_Strval struct {
-	Strval string `protobuf:"bytes,2,opt,name=strval,proto3,oneof"` // text value
+	Strval string `protobuf:"bytes,2,opt,name=strval,proto3,oneof"`
 }
 
 type PoolProperty_Numval struct {
-	Numval uint64 `protobuf:"varint,3,opt,name=numval,proto3,oneof"` // numeric value
+	Numval uint64 `protobuf:"varint,3,opt,name=numval,proto3,oneof"`
 }
 
 type PoolProperty_Byteval struct {
-	Byteval []byte `protobuf:"bytes,4,opt,name=byteval,proto3,oneof"` // byte value
+	Byteval []byte `protobuf:"bytes,4,opt,name=byteval,proto3,oneof"` // after 2.8
 }
 
 func (*PoolProperty_Strval) isPoolProperty_Value() {}
@@ -1976,7 +1975,7 @@ type PoolSetPropReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                     // pool UUID
-	Properties    []*PoolProperty        `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`                     // values to set
+	Properties    []*PoolProperty        `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`                     // at least one, each with a value
 	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // pool service ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2089,7 +2088,7 @@ type PoolGetPropReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"`                                     // pool UUID
-	Properties    []*PoolProperty        `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`                     // entries with number only
+	Properties    []*PoolProperty        `protobuf:"bytes,3,rep,name=properties,proto3" json:"properties,omitempty"`                     // at least one, with number only
 	SvcRanks      []uint32               `protobuf:"varint,4,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // pool service ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2156,7 +2155,7 @@ func (x *PoolGetPropReq) GetSvcRanks() []uint32 {
 type PoolGetPropResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Properties    []*PoolProperty        `protobuf:"bytes,2,rep,name=properties,proto3" json:"properties,omitempty"` // values
+	Properties    []*PoolProperty        `protobuf:"bytes,2,rep,name=properties,proto3" json:"properties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2272,7 +2271,7 @@ type PoolQueryTargetReq struct {
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
 	Id            string                 `protobuf:"bytes,2,opt,name=id,proto3" json:"id,omitempty"` // pool UUID
 	Rank          uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`
-	Targets       []uint32               `protobuf:"varint,4,rep,packed,name=targets,proto3" json:"targets,omitempty"`                   // target indices
+	Targets       []uint32               `protobuf:"varint,4,rep,packed,name=targets,proto3" json:"targets,omitempty"`
 	SvcRanks      []uint32               `protobuf:"varint,5,rep,packed,name=svc_ranks,json=svcRanks,proto3" json:"svc_ranks,omitempty"` // pool service ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2395,13 +2394,12 @@ func (x *PoolQueryTargetResp) GetInfos() []*PoolQueryTargetInfo {
 	return nil
 }
 
-// Field 1 reserved.
 type PoolQueryTargetInfo struct {
 	state         protoimpl.MessageState          `protogen:"open.v1"`
 	State         PoolQueryTargetInfo_TargetState `protobuf:"varint,2,opt,name=state,proto3,enum=mgmt.PoolQueryTargetInfo_TargetState" json:"state,omitempty"` // target state
-	Space         []*StorageTargetUsage           `protobuf:"bytes,3,rep,name=space,proto3" json:"space,omitempty"`                                            // usage per tier
+	Space         []*StorageTargetUsage           `protobuf:"bytes,3,rep,name=space,proto3" json:"space,omitempty"`                                            // SCM, NVMe
 	MemFileBytes  uint64                          `protobuf:"varint,4,opt,name=mem_file_bytes,json=memFileBytes,proto3" json:"mem_file_bytes,omitempty"`       // memory file size per target
-	MdOnSsdActive bool                            `protobuf:"varint,5,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"`  // MD-on-SSD flag
+	MdOnSsdActive bool                            `protobuf:"varint,5,opt,name=md_on_ssd_active,json=mdOnSsdActive,proto3" json:"md_on_ssd_active,omitempty"`  // metadata on SSD
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2466,9 +2464,9 @@ func (x *PoolQueryTargetInfo) GetMdOnSsdActive() bool {
 
 type StorageTargetUsage struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"`                                                     // bytes
-	Free          uint64                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`                                                       // bytes
-	MediaType     StorageMediaType       `protobuf:"varint,3,opt,name=media_type,json=mediaType,proto3,enum=mgmt.StorageMediaType" json:"media_type,omitempty"` // SCM=0, NVME=1
+	Total         uint64                 `protobuf:"varint,1,opt,name=total,proto3" json:"total,omitempty"` // bytes
+	Free          uint64                 `protobuf:"varint,2,opt,name=free,proto3" json:"free,omitempty"`   // bytes
+	MediaType     StorageMediaType       `protobuf:"varint,3,opt,name=media_type,json=mediaType,proto3,enum=mgmt.StorageMediaType" json:"media_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2725,7 +2723,7 @@ func (x *PoolSelfHealEvalReq) GetSvcRanks() []uint32 {
 
 type ListContResp_Cont struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"` // container UUID
+	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2883,7 +2881,7 @@ const file_engine_drpc_pb_pool_proto_rawDesc = "" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x1b\n" +
 	"\tsvc_ranks\x18\x03 \x03(\rR\bsvcRanks\x12\x1d\n" +
 	"\n" +
-	"query_mask\x18\x04 \x01(\x04R\tqueryMask\"\xf6\x06\n" +
+	"query_mask\x18\x04 \x01(\x04R\tqueryMask\"\xfc\x06\n" +
 	"\rPoolQueryResp\x12\x16\n" +
 	"\x06status\x18\x01 \x01(\x05R\x06status\x12\x12\n" +
 	"\x04uuid\x18\x02 \x01(\tR\x04uuid\x12\x14\n" +
@@ -2912,7 +2910,8 @@ const file_engine_drpc_pb_pool_proto_rawDesc = "" +
 	"dead_ranks\x18\x16 \x01(\tR\tdeadRanks\x12'\n" +
 	"\x10md_on_ssd_active\x18\x17 \x01(\bR\rmdOnSsdActive\x12(\n" +
 	"\x10self_heal_policy\x18\x18 \x01(\tR\x0eselfHealPolicy\x12/\n" +
-	"\x14sys_self_heal_policy\x18\x19 \x01(\tR\x11sysSelfHealPolicy\"\xac\x01\n" +
+	"\x14sys_self_heal_policy\x18\x19 \x01(\tR\x11sysSelfHealPolicyJ\x04\b\t\x10\n" +
+	"\"\xac\x01\n" +
 	"\x11StorageUsageStats\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x04R\x05total\x12\x12\n" +
 	"\x04free\x18\x02 \x01(\x04R\x04free\x12\x10\n" +

@@ -26,22 +26,22 @@ const (
 
 type RASEvent struct {
 	state       protoimpl.MessageState `protogen:"open.v1"`
-	Id          uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`  // numeric event id of the sender's build
-	Msg         string                 `protobuf:"bytes,2,opt,name=msg,proto3" json:"msg,omitempty"` // human text, engine limits it to 127 bytes
-	Timestamp   string                 `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`
-	Type        uint32                 `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`                          // 1 = STATE_CHANGE, 2 = INFO
-	Severity    uint32                 `protobuf:"varint,5,opt,name=severity,proto3" json:"severity,omitempty"`                  // 1 = ERROR, 2 = WARNING, 3 = NOTICE, 0 = unknown
-	Hostname    string                 `protobuf:"bytes,6,opt,name=hostname,proto3" json:"hostname,omitempty"`                   // host that raised the event
-	Rank        uint32                 `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`                          // rank concerned
-	Incarnation uint64                 `protobuf:"varint,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"`            // incarnation of that rank, 0 = not given
-	HwId        string                 `protobuf:"bytes,9,opt,name=hw_id,json=hwId,proto3" json:"hw_id,omitempty"`               // hardware component text
-	ProcId      uint64                 `protobuf:"varint,10,opt,name=proc_id,json=procId,proto3" json:"proc_id,omitempty"`       // pid of the raising process
-	ThreadId    uint64                 `protobuf:"varint,11,opt,name=thread_id,json=threadId,proto3" json:"thread_id,omitempty"` // engine xstream id
-	JobId       string                 `protobuf:"bytes,12,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`           // client job id
-	PoolUuid    string                 `protobuf:"bytes,13,opt,name=pool_uuid,json=poolUuid,proto3" json:"pool_uuid,omitempty"`  // pool UUID text
-	ContUuid    string                 `protobuf:"bytes,14,opt,name=cont_uuid,json=contUuid,proto3" json:"cont_uuid,omitempty"`  // container UUID text
-	ObjId       string                 `protobuf:"bytes,15,opt,name=obj_id,json=objId,proto3" json:"obj_id,omitempty"`           // object id text
-	CtlOp       string                 `protobuf:"bytes,16,opt,name=ctl_op,json=ctlOp,proto3" json:"ctl_op,omitempty"`           // suggested control action, free text
+	Id          uint32                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`                   // depends on the release of the sender
+	Msg         string                 `protobuf:"bytes,2,opt,name=msg,proto3" json:"msg,omitempty"`                  // at most 127 bytes from an engine
+	Timestamp   string                 `protobuf:"bytes,3,opt,name=timestamp,proto3" json:"timestamp,omitempty"`      // 2006-01-02T15:04:05.000000-0700 from an engine
+	Type        uint32                 `protobuf:"varint,4,opt,name=type,proto3" json:"type,omitempty"`               // 1 = STATE_CHANGE, 2 = INFO
+	Severity    uint32                 `protobuf:"varint,5,opt,name=severity,proto3" json:"severity,omitempty"`       // 1 = ERROR, 2 = WARNING, 3 = NOTICE, 0 = unknown
+	Hostname    string                 `protobuf:"bytes,6,opt,name=hostname,proto3" json:"hostname,omitempty"`        // host that raised the event
+	Rank        uint32                 `protobuf:"varint,7,opt,name=rank,proto3" json:"rank,omitempty"`               // 4294967295 means none
+	Incarnation uint64                 `protobuf:"varint,8,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // incarnation of that rank, 0 = not given
+	HwId        string                 `protobuf:"bytes,9,opt,name=hw_id,json=hwId,proto3" json:"hw_id,omitempty"`
+	ProcId      uint64                 `protobuf:"varint,10,opt,name=proc_id,json=procId,proto3" json:"proc_id,omitempty"` // pid of the raising process
+	ThreadId    uint64                 `protobuf:"varint,11,opt,name=thread_id,json=threadId,proto3" json:"thread_id,omitempty"`
+	JobId       string                 `protobuf:"bytes,12,opt,name=job_id,json=jobId,proto3" json:"job_id,omitempty"`
+	PoolUuid    string                 `protobuf:"bytes,13,opt,name=pool_uuid,json=poolUuid,proto3" json:"pool_uuid,omitempty"`
+	ContUuid    string                 `protobuf:"bytes,14,opt,name=cont_uuid,json=contUuid,proto3" json:"cont_uuid,omitempty"`
+	ObjId       string                 `protobuf:"bytes,15,opt,name=obj_id,json=objId,proto3" json:"obj_id,omitempty"`
+	CtlOp       string                 `protobuf:"bytes,16,opt,name=ctl_op,json=ctlOp,proto3" json:"ctl_op,omitempty"` // suggested control action, free text
 	// Types that are valid to be assigned to ExtendedInfo:
 	//
 	//	*RASEvent_StrInfo
@@ -233,15 +233,15 @@ type isRASEvent_ExtendedInfo interface {
 }
 
 type RASEvent_StrInfo struct {
-	StrInfo string `protobuf:"bytes,17,opt,name=str_info,json=strInfo,proto3,oneof"` // opaque text
+	StrInfo string `protobuf:"bytes,17,opt,name=str_info,json=strInfo,proto3,oneof"`
 }
 
 type RASEvent_EngineStateInfo struct {
-	EngineStateInfo *RASEvent_EngineStateEventInfo `protobuf:"bytes,18,opt,name=engine_state_info,json=engineStateInfo,proto3,oneof"` // set by the control plane for engine_died and engine_format_required
+	EngineStateInfo *RASEvent_EngineStateEventInfo `protobuf:"bytes,18,opt,name=engine_state_info,json=engineStateInfo,proto3,oneof"` // engine_died, engine_format_required
 }
 
 type RASEvent_PoolSvcInfo struct {
-	PoolSvcInfo *RASEvent_PoolSvcEventInfo `protobuf:"bytes,19,opt,name=pool_svc_info,json=poolSvcInfo,proto3,oneof"` // set by the engine for pool_replicas_updated
+	PoolSvcInfo *RASEvent_PoolSvcEventInfo `protobuf:"bytes,19,opt,name=pool_svc_info,json=poolSvcInfo,proto3,oneof"` // pool_replicas_updated
 }
 
 func (*RASEvent_StrInfo) isRASEvent_ExtendedInfo() {}
@@ -253,8 +253,8 @@ func (*RASEvent_PoolSvcInfo) isRASEvent_ExtendedInfo() {}
 // Method 304.
 type ClusterEventReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"` // 0 from engines
-	Event         *RASEvent              `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`        // the event
+	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"` // 0 from engines, from 1 between servers
+	Event         *RASEvent              `protobuf:"bytes,2,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -306,7 +306,7 @@ func (x *ClusterEventReq) GetEvent() *RASEvent {
 type ClusterEventResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sequence      uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"` // echo of the request
-	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`     // DER code, always 0 upstream
+	Status        int32                  `protobuf:"varint,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -355,15 +355,15 @@ func (x *ClusterEventResp) GetStatus() int32 {
 	return 0
 }
 
-// Client/server fan-out result.
+// Not in dRPC: result of an action on a rank.
 type RankResult struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"`    // verb applied
-	Errored       bool                   `protobuf:"varint,3,opt,name=errored,proto3" json:"errored,omitempty"` // true if the action failed
-	Msg           string                 `protobuf:"bytes,4,opt,name=msg,proto3" json:"msg,omitempty"`          // failure or information text
-	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"`      // lower-case member state name
-	Addr          string                 `protobuf:"bytes,6,opt,name=addr,proto3" json:"addr,omitempty"`        // control address of the host
+	Action        string                 `protobuf:"bytes,2,opt,name=action,proto3" json:"action,omitempty"` // verb applied
+	Errored       bool                   `protobuf:"varint,3,opt,name=errored,proto3" json:"errored,omitempty"`
+	Msg           string                 `protobuf:"bytes,4,opt,name=msg,proto3" json:"msg,omitempty"`
+	State         string                 `protobuf:"bytes,5,opt,name=state,proto3" json:"state,omitempty"` // lower-case member state name
+	Addr          string                 `protobuf:"bytes,6,opt,name=addr,proto3" json:"addr,omitempty"`   // control address of the host
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -534,7 +534,7 @@ type CheckRegPoolReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Seq           uint64                 `protobuf:"varint,1,opt,name=seq,proto3" json:"seq,omitempty"` // finding sequence that caused the call
 	Uuid          string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Label         string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`             // label, must satisfy label rules
+	Label         string                 `protobuf:"bytes,3,opt,name=label,proto3" json:"label,omitempty"`
 	Svcreps       []uint32               `protobuf:"varint,4,rep,packed,name=svcreps,proto3" json:"svcreps,omitempty"` // replica ranks, must not be empty
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -742,7 +742,7 @@ func (x *CheckDeregPoolResp) GetStatus() int32 {
 // Method 309.
 type CheckReportReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Report        *CheckReport           `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"` // one finding
+	Report        *CheckReport           `protobuf:"bytes,1,opt,name=report,proto3" json:"report,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -832,7 +832,7 @@ type RASEvent_EngineStateEventInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Instance      uint32                 `protobuf:"varint,1,opt,name=instance,proto3" json:"instance,omitempty"` // engine instance index on its host
 	Errored       bool                   `protobuf:"varint,2,opt,name=errored,proto3" json:"errored,omitempty"`   // true when error is meaningful
-	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`        // exit description, e.g
+	Error         string                 `protobuf:"bytes,3,opt,name=error,proto3" json:"error,omitempty"`        // how the process ended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -891,7 +891,7 @@ func (x *RASEvent_EngineStateEventInfo) GetError() string {
 type RASEvent_PoolSvcEventInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	SvcReps       []uint32               `protobuf:"varint,1,rep,packed,name=svc_reps,json=svcReps,proto3" json:"svc_reps,omitempty"` // new list of pool service replica ranks
-	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                       // term/version of that list
+	Version       uint64                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`                       // term of the list
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -943,8 +943,8 @@ func (x *RASEvent_PoolSvcEventInfo) GetVersion() uint64 {
 type CheckListPoolResp_OnePool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`             // MS label
-	Svcreps       []uint32               `protobuf:"varint,3,rep,packed,name=svcreps,proto3" json:"svcreps,omitempty"` // MS view of the replica ranks
+	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
+	Svcreps       []uint32               `protobuf:"varint,3,rep,packed,name=svcreps,proto3" json:"svcreps,omitempty"` // as the management service knows them
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -27,15 +27,15 @@ const (
 // Method 301.
 type NotifyReadyReq struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
-	Uri              string                 `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`                               // CaRT self URI of the primary provider, tag 0, as <provider>://<addr>
-	Nctxs            uint32                 `protobuf:"varint,2,opt,name=nctxs,proto3" json:"nctxs,omitempty"`                          // number of CaRT contexts the engine created for the primary provider
+	Uri              string                 `protobuf:"bytes,1,opt,name=uri,proto3" json:"uri,omitempty"`                               // address of the primary provider, provider://address
+	Nctxs            uint32                 `protobuf:"varint,2,opt,name=nctxs,proto3" json:"nctxs,omitempty"`                          // contexts of the primary provider
 	DrpcListenerSock string                 `protobuf:"bytes,3,opt,name=drpcListenerSock,proto3" json:"drpcListenerSock,omitempty"`     // absolute path of the engine's own dRPC socket
-	InstanceIdx      uint32                 `protobuf:"varint,4,opt,name=instanceIdx,proto3" json:"instanceIdx,omitempty"`              // value of the engine's -I flag
-	Ntgts            uint32                 `protobuf:"varint,5,opt,name=ntgts,proto3" json:"ntgts,omitempty"`                          // number of VOS targets really started
-	Incarnation      uint64                 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`              // CaRT/SWIM incarnation of this process life
+	InstanceIdx      uint32                 `protobuf:"varint,4,opt,name=instanceIdx,proto3" json:"instanceIdx,omitempty"`              // value of flag -I
+	Ntgts            uint32                 `protobuf:"varint,5,opt,name=ntgts,proto3" json:"ntgts,omitempty"`                          // targets that started
+	Incarnation      uint64                 `protobuf:"varint,6,opt,name=incarnation,proto3" json:"incarnation,omitempty"`              // grows with each start
 	SecondaryUris    []string               `protobuf:"bytes,7,rep,name=secondaryUris,proto3" json:"secondaryUris,omitempty"`           // URIs of extra providers
-	SecondaryNctxs   []uint32               `protobuf:"varint,8,rep,packed,name=secondaryNctxs,proto3" json:"secondaryNctxs,omitempty"` // context count for each entry of secondaryUris
-	CheckMode        bool                   `protobuf:"varint,9,opt,name=check_mode,json=checkMode,proto3" json:"check_mode,omitempty"` // true when the engine was launched with -C
+	SecondaryNctxs   []uint32               `protobuf:"varint,8,rep,packed,name=secondaryNctxs,proto3" json:"secondaryNctxs,omitempty"` // contexts, one per secondary URI
+	CheckMode        bool                   `protobuf:"varint,9,opt,name=check_mode,json=checkMode,proto3" json:"check_mode,omitempty"` // started with flag -C
 	unknownFields    protoimpl.UnknownFields
 	sizeCache        protoimpl.SizeCache
 }
@@ -277,7 +277,7 @@ func (x *PoolFindByLabelReq) GetLabel() string {
 
 type PoolFindByLabelResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`          // same rules as GetPoolSvcResp
+	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`          // 0 or negative DER
 	Uuid          string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`               // pool UUID text
 	Svcreps       []uint32               `protobuf:"varint,3,rep,packed,name=svcreps,proto3" json:"svcreps,omitempty"` // pool service replica ranks
 	unknownFields protoimpl.UnknownFields
@@ -338,7 +338,7 @@ func (x *PoolFindByLabelResp) GetSvcreps() []uint32 {
 // Method 310.
 type ListPoolsReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	IncludeAll    bool                   `protobuf:"varint,1,opt,name=include_all,json=includeAll,proto3" json:"include_all,omitempty"` // false
+	IncludeAll    bool                   `protobuf:"varint,1,opt,name=include_all,json=includeAll,proto3" json:"include_all,omitempty"` // in every state, not only Ready
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -380,10 +380,10 @@ func (x *ListPoolsReq) GetIncludeAll() bool {
 	return false
 }
 
-// There is no status field.
+// A failure is the status of the envelope.
 type ListPoolsResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Pools         []*ListPoolsResp_Pool  `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"` // one entry per pool
+	Pools         []*ListPoolsResp_Pool  `protobuf:"bytes,1,rep,name=pools,proto3" json:"pools,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -428,7 +428,7 @@ func (x *ListPoolsResp) GetPools() []*ListPoolsResp_Pool {
 type ListPoolsResp_Pool struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Uuid          string                 `protobuf:"bytes,1,opt,name=uuid,proto3" json:"uuid,omitempty"`
-	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`             // pool label
+	Label         string                 `protobuf:"bytes,2,opt,name=label,proto3" json:"label,omitempty"`
 	Svcreps       []uint32               `protobuf:"varint,3,rep,packed,name=svcreps,proto3" json:"svcreps,omitempty"` // pool service replica ranks
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

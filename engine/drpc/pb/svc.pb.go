@@ -121,8 +121,8 @@ func (x *DaosResp) GetStatus() int32 {
 type SetRankReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`                                  // rank to adopt
-	MapVersion    uint32                 `protobuf:"varint,2,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`    // minimum group version, must be from 1
-	DaosVersion   uint32                 `protobuf:"varint,3,opt,name=daos_version,json=daosVersion,proto3" json:"daos_version,omitempty"` // not sent by the server and not read by the engine today
+	MapVersion    uint32                 `protobuf:"varint,2,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`    // from 1
+	DaosVersion   uint32                 `protobuf:"varint,3,opt,name=daos_version,json=daosVersion,proto3" json:"daos_version,omitempty"` // unused
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -231,7 +231,7 @@ func (x *GroupUpdateReq) GetEngines() []*GroupUpdateReq_Engine {
 	return nil
 }
 
-// Sent before the list has been broadcast to the other engines.
+// Comes before the list has reached the other engines.
 type GroupUpdateResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
@@ -279,7 +279,7 @@ func (x *GroupUpdateResp) GetStatus() int32 {
 // Method 248.
 type GetGroupStatusReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	MapVersion    uint32                 `protobuf:"varint,1,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // expected group version
+	MapVersion    uint32                 `protobuf:"varint,1,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"` // 0 means any
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -376,7 +376,7 @@ func (x *GetGroupStatusResp) GetDeadRanks() []uint32 {
 // Method 218.
 type PrepShutdownReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"` // informational
+	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"` // not read by the engine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -421,7 +421,7 @@ func (x *PrepShutdownReq) GetRank() uint32 {
 // Method 225.
 type PingRankReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"` // informational
+	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"` // not read by the engine
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -467,9 +467,9 @@ func (x *PingRankReq) GetRank() uint32 {
 type GetAttachInfoReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	AllRanks      bool                   `protobuf:"varint,2,opt,name=all_ranks,json=allRanks,proto3" json:"all_ranks,omitempty"` // ignored by the agent
-	Interface     string                 `protobuf:"bytes,3,opt,name=interface,proto3" json:"interface,omitempty"`                // interface wanted by the client
-	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"`                      // domain wanted by the client
+	AllRanks      bool                   `protobuf:"varint,2,opt,name=all_ranks,json=allRanks,proto3" json:"all_ranks,omitempty"` // ignored by the agent, which always gives all
+	Interface     string                 `protobuf:"bytes,3,opt,name=interface,proto3" json:"interface,omitempty"`
+	Domain        string                 `protobuf:"bytes,4,opt,name=domain,proto3" json:"domain,omitempty"` // domain wanted by the client
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -535,15 +535,15 @@ func (x *GetAttachInfoReq) GetDomain() string {
 type GetAttachInfoResp struct {
 	state                   protoimpl.MessageState       `protogen:"open.v1"`
 	Status                  int32                        `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	RankUris                []*GetAttachInfoResp_RankUri `protobuf:"bytes,2,rep,name=rank_uris,json=rankUris,proto3" json:"rank_uris,omitempty"`                  // primary provider URIs
+	RankUris                []*GetAttachInfoResp_RankUri `protobuf:"bytes,2,rep,name=rank_uris,json=rankUris,proto3" json:"rank_uris,omitempty"`                  // primary provider
 	MsRanks                 []uint32                     `protobuf:"varint,3,rep,packed,name=ms_ranks,json=msRanks,proto3" json:"ms_ranks,omitempty"`             // ranks on MS replica hosts
-	ClientNetHint           *ClientNetHint               `protobuf:"bytes,4,opt,name=client_net_hint,json=clientNetHint,proto3" json:"client_net_hint,omitempty"` // hint of the provider in use
-	DataVersion             uint64                       `protobuf:"varint,5,opt,name=data_version,json=dataVersion,proto3" json:"data_version,omitempty"`        // database version
+	ClientNetHint           *ClientNetHint               `protobuf:"bytes,4,opt,name=client_net_hint,json=clientNetHint,proto3" json:"client_net_hint,omitempty"` // of the provider in use
+	DataVersion             uint64                       `protobuf:"varint,5,opt,name=data_version,json=dataVersion,proto3" json:"data_version,omitempty"`        // not towards clients
 	Sys                     string                       `protobuf:"bytes,6,opt,name=sys,proto3" json:"sys,omitempty"`
-	SecondaryRankUris       []*GetAttachInfoResp_RankUri `protobuf:"bytes,7,rep,name=secondary_rank_uris,json=secondaryRankUris,proto3" json:"secondary_rank_uris,omitempty"`                     // URIs of other providers
-	SecondaryClientNetHints []*ClientNetHint             `protobuf:"bytes,8,rep,name=secondary_client_net_hints,json=secondaryClientNetHints,proto3" json:"secondary_client_net_hints,omitempty"` // hints of other providers, list position i has provider_idx i+1
-	BuildInfo               *BuildInfo                   `protobuf:"bytes,9,opt,name=build_info,json=buildInfo,proto3" json:"build_info,omitempty"`                                               // server version
-	NumaFabricInterfaces    []*FabricInterfaces          `protobuf:"bytes,10,rep,name=numa_fabric_interfaces,json=numaFabricInterfaces,proto3" json:"numa_fabric_interfaces,omitempty"`           // filled by the agent only
+	SecondaryRankUris       []*GetAttachInfoResp_RankUri `protobuf:"bytes,7,rep,name=secondary_rank_uris,json=secondaryRankUris,proto3" json:"secondary_rank_uris,omitempty"`                     // other providers
+	SecondaryClientNetHints []*ClientNetHint             `protobuf:"bytes,8,rep,name=secondary_client_net_hints,json=secondaryClientNetHints,proto3" json:"secondary_client_net_hints,omitempty"` // of provider 1 and up
+	BuildInfo               *BuildInfo                   `protobuf:"bytes,9,opt,name=build_info,json=buildInfo,proto3" json:"build_info,omitempty"`
+	NumaFabricInterfaces    []*FabricInterfaces          `protobuf:"bytes,10,rep,name=numa_fabric_interfaces,json=numaFabricInterfaces,proto3" json:"numa_fabric_interfaces,omitempty"` // one entry per NUMA node, by the agent
 	unknownFields           protoimpl.UnknownFields
 	sizeCache               protoimpl.SizeCache
 }
@@ -648,17 +648,16 @@ func (x *GetAttachInfoResp) GetNumaFabricInterfaces() []*FabricInterfaces {
 	return nil
 }
 
-// Field 4 reserved.
 type ClientNetHint struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Provider      string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`                             // CaRT provider string
-	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`                           // chosen fabric interface
-	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`                                 // chosen domain
-	CrtTimeout    uint32                 `protobuf:"varint,5,opt,name=crt_timeout,json=crtTimeout,proto3" json:"crt_timeout,omitempty"`      // CaRT timeout in seconds for the client unless it sets CRT_TIMEOUT
-	NetDevClass   uint32                 `protobuf:"varint,6,opt,name=net_dev_class,json=netDevClass,proto3" json:"net_dev_class,omitempty"` // ARPHRD number of the servers' fabric device
+	Provider      string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
+	CrtTimeout    uint32                 `protobuf:"varint,5,opt,name=crt_timeout,json=crtTimeout,proto3" json:"crt_timeout,omitempty"`      // seconds
+	NetDevClass   uint32                 `protobuf:"varint,6,opt,name=net_dev_class,json=netDevClass,proto3" json:"net_dev_class,omitempty"` // ARPHRD number of the servers' devices
 	SrvSrxSet     int32                  `protobuf:"varint,7,opt,name=srv_srx_set,json=srvSrxSet,proto3" json:"srv_srx_set,omitempty"`       // -1 unset, 0, 1
-	EnvVars       []string               `protobuf:"bytes,8,rep,name=env_vars,json=envVars,proto3" json:"env_vars,omitempty"`                // NAME=value strings the client sets if not already in its environment
-	ProviderIdx   uint32                 `protobuf:"varint,9,opt,name=provider_idx,json=providerIdx,proto3" json:"provider_idx,omitempty"`   // 0 primary, >0 secondary
+	EnvVars       []string               `protobuf:"bytes,8,rep,name=env_vars,json=envVars,proto3" json:"env_vars,omitempty"`                // NAME=value
+	ProviderIdx   uint32                 `protobuf:"varint,9,opt,name=provider_idx,json=providerIdx,proto3" json:"provider_idx,omitempty"`   // 0 primary
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -804,9 +803,9 @@ func (x *FabricInterfaces) GetIfaces() []*FabricInterface {
 type FabricInterface struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	NumaNode      uint32                 `protobuf:"varint,1,opt,name=numa_node,json=numaNode,proto3" json:"numa_node,omitempty"` // NUMA node id
-	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`                // interface name
-	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`                      // domain name
-	Provider      string                 `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`                  // provider name
+	Interface     string                 `protobuf:"bytes,2,opt,name=interface,proto3" json:"interface,omitempty"`
+	Domain        string                 `protobuf:"bytes,3,opt,name=domain,proto3" json:"domain,omitempty"`
+	Provider      string                 `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -871,10 +870,10 @@ func (x *FabricInterface) GetProvider() string {
 
 type BuildInfo struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Major         uint32                 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"` // server version major
+	Major         uint32                 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"`
 	Minor         uint32                 `protobuf:"varint,2,opt,name=minor,proto3" json:"minor,omitempty"`
 	Patch         uint32                 `protobuf:"varint,3,opt,name=patch,proto3" json:"patch,omitempty"`
-	Tag           string                 `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"` // build tag text
+	Tag           string                 `protobuf:"bytes,4,opt,name=tag,proto3" json:"tag,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -941,9 +940,9 @@ func (x *BuildInfo) GetTag() string {
 type PoolMonitorReq struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Sys            string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	PoolUUID       string                 `protobuf:"bytes,2,opt,name=poolUUID,proto3" json:"poolUUID,omitempty"`             // pool UUID text
-	PoolHandleUUID string                 `protobuf:"bytes,3,opt,name=poolHandleUUID,proto3" json:"poolHandleUUID,omitempty"` // pool handle UUID text
-	Jobid          string                 `protobuf:"bytes,4,opt,name=jobid,proto3" json:"jobid,omitempty"`                   // job id of the client
+	PoolUUID       string                 `protobuf:"bytes,2,opt,name=poolUUID,proto3" json:"poolUUID,omitempty"`
+	PoolHandleUUID string                 `protobuf:"bytes,3,opt,name=poolHandleUUID,proto3" json:"poolHandleUUID,omitempty"`
+	Jobid          string                 `protobuf:"bytes,4,opt,name=jobid,proto3" json:"jobid,omitempty"` // job id of the client
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1011,7 +1010,7 @@ type ClientTelemetryReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`                      // not sent by the client
 	Jobid         string                 `protobuf:"bytes,2,opt,name=jobid,proto3" json:"jobid,omitempty"`                  // job id
-	ShmKey        int32                  `protobuf:"varint,3,opt,name=shm_key,json=shmKey,proto3" json:"shm_key,omitempty"` // SysV shared memory key, in practice the client pid
+	ShmKey        int32                  `protobuf:"varint,3,opt,name=shm_key,json=shmKey,proto3" json:"shm_key,omitempty"` // pid of the client
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1119,22 +1118,22 @@ func (x *ClientTelemetryResp) GetAgentUid() int32 {
 	return 0
 }
 
-// ServertoMS leader, gRPC upstream.
+// Not in dRPC: a server joins an engine.
 type JoinReq struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Sys            string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
-	Uuid           string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`                                                    // superblock UUID of the engine
-	Rank           uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"`                                                   // wanted rank
-	Uri            string                 `protobuf:"bytes,4,opt,name=uri,proto3" json:"uri,omitempty"`                                                      // primary URI from NotifyReady
-	Nctxs          uint32                 `protobuf:"varint,5,opt,name=nctxs,proto3" json:"nctxs,omitempty"`                                                 // context count from NotifyReady
-	Addr           string                 `protobuf:"bytes,6,opt,name=addr,proto3" json:"addr,omitempty"`                                                    // ip:port of the joining control plane
-	SrvFaultDomain string                 `protobuf:"bytes,7,opt,name=srvFaultDomain,proto3" json:"srvFaultDomain,omitempty"`                                // fault path of the host, /a/b or labelled /l1=a/l2=b
-	Idx            uint32                 `protobuf:"varint,8,opt,name=idx,proto3" json:"idx,omitempty"`                                                     // engine index on the host
-	Incarnation    uint64                 `protobuf:"varint,9,opt,name=incarnation,proto3" json:"incarnation,omitempty"`                                     // incarnation from NotifyReady
-	SecondaryUris  []string               `protobuf:"bytes,10,rep,name=secondary_uris,json=secondaryUris,proto3" json:"secondary_uris,omitempty"`            // extra provider URIs
-	SecondaryNctxs []uint32               `protobuf:"varint,11,rep,packed,name=secondary_nctxs,json=secondaryNctxs,proto3" json:"secondary_nctxs,omitempty"` // their context counts
-	CheckMode      bool                   `protobuf:"varint,12,opt,name=check_mode,json=checkMode,proto3" json:"check_mode,omitempty"`                       // engine runs in checker mode
-	Replace        bool                   `protobuf:"varint,13,opt,name=replace,proto3" json:"replace,omitempty"`                                            // take over the rank of an otherwise identical member whose UUID differs
+	Uuid           string                 `protobuf:"bytes,2,opt,name=uuid,proto3" json:"uuid,omitempty"`  // superblock UUID of the engine
+	Rank           uint32                 `protobuf:"varint,3,opt,name=rank,proto3" json:"rank,omitempty"` // 4294967295 asks for one
+	Uri            string                 `protobuf:"bytes,4,opt,name=uri,proto3" json:"uri,omitempty"`
+	Nctxs          uint32                 `protobuf:"varint,5,opt,name=nctxs,proto3" json:"nctxs,omitempty"`
+	Addr           string                 `protobuf:"bytes,6,opt,name=addr,proto3" json:"addr,omitempty"`                     // control address, host 0.0.0.0 means the one it comes from
+	SrvFaultDomain string                 `protobuf:"bytes,7,opt,name=srvFaultDomain,proto3" json:"srvFaultDomain,omitempty"` // /a/b or with labels /l1=a/l2=b
+	Idx            uint32                 `protobuf:"varint,8,opt,name=idx,proto3" json:"idx,omitempty"`                      // engine index on the host
+	Incarnation    uint64                 `protobuf:"varint,9,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	SecondaryUris  []string               `protobuf:"bytes,10,rep,name=secondary_uris,json=secondaryUris,proto3" json:"secondary_uris,omitempty"`
+	SecondaryNctxs []uint32               `protobuf:"varint,11,rep,packed,name=secondary_nctxs,json=secondaryNctxs,proto3" json:"secondary_nctxs,omitempty"`
+	CheckMode      bool                   `protobuf:"varint,12,opt,name=check_mode,json=checkMode,proto3" json:"check_mode,omitempty"` // engine runs in checker mode
+	Replace        bool                   `protobuf:"varint,13,opt,name=replace,proto3" json:"replace,omitempty"`                      // take over the rank of a member with another UUID
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -1260,16 +1259,16 @@ func (x *JoinReq) GetReplace() bool {
 	return false
 }
 
-// gRPC upstream.
+// Not in dRPC.
 type JoinResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Status        int32                  `protobuf:"varint,1,opt,name=status,proto3" json:"status,omitempty"`
-	Rank          uint32                 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"`                                  // assigned rank
-	State         JoinResp_State         `protobuf:"varint,3,opt,name=state,proto3,enum=mgmt.JoinResp_State" json:"state,omitempty"`       // IN=0, OUT=1, CHECK=2
-	FaultDomain   string                 `protobuf:"bytes,4,opt,name=faultDomain,proto3" json:"faultDomain,omitempty"`                     // not filled by the current server
-	LocalJoin     bool                   `protobuf:"varint,5,opt,name=localJoin,proto3" json:"localJoin,omitempty"`                        // true when the MS leader already ran SetRank+SetUp on its own engine 0
-	MapVersion    uint32                 `protobuf:"varint,6,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`    // map version after the membership write
-	DaosVersion   uint32                 `protobuf:"varint,7,opt,name=daos_version,json=daosVersion,proto3" json:"daos_version,omitempty"` // not filled by the current server
+	Rank          uint32                 `protobuf:"varint,2,opt,name=rank,proto3" json:"rank,omitempty"` // assigned rank
+	State         JoinResp_State         `protobuf:"varint,3,opt,name=state,proto3,enum=mgmt.JoinResp_State" json:"state,omitempty"`
+	FaultDomain   string                 `protobuf:"bytes,4,opt,name=faultDomain,proto3" json:"faultDomain,omitempty"`
+	LocalJoin     bool                   `protobuf:"varint,5,opt,name=localJoin,proto3" json:"localJoin,omitempty"`                        // SetRank and SetUp are done already
+	MapVersion    uint32                 `protobuf:"varint,6,opt,name=map_version,json=mapVersion,proto3" json:"map_version,omitempty"`    // for SetRank
+	DaosVersion   uint32                 `protobuf:"varint,7,opt,name=daos_version,json=daosVersion,proto3" json:"daos_version,omitempty"` // unused
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1353,7 +1352,7 @@ func (x *JoinResp) GetDaosVersion() uint32 {
 	return 0
 }
 
-// ClienttoMS, gRPC upstream.
+// Not in dRPC.
 type LeaderQueryReq struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sys           string                 `protobuf:"bytes,1,opt,name=sys,proto3" json:"sys,omitempty"`
@@ -1406,10 +1405,10 @@ func (x *LeaderQueryReq) GetHosts() string {
 	return ""
 }
 
-// gRPC upstream.
+// Not in dRPC.
 type LeaderQueryResp struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	CurrentLeader string                 `protobuf:"bytes,1,opt,name=current_leader,json=currentLeader,proto3" json:"current_leader,omitempty"` // address of the raft leader or empty
+	CurrentLeader string                 `protobuf:"bytes,1,opt,name=current_leader,json=currentLeader,proto3" json:"current_leader,omitempty"` // address, empty without one
 	Replicas      []string               `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"`                                // configured replica addresses
 	DownReplicas  []string               `protobuf:"bytes,3,rep,name=DownReplicas,proto3" json:"DownReplicas,omitempty"`                        // filled by client tools
 	unknownFields protoimpl.UnknownFields
@@ -1470,8 +1469,8 @@ func (x *LeaderQueryResp) GetDownReplicas() []string {
 type GroupUpdateReq_Engine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Rank          uint32                 `protobuf:"varint,1,opt,name=rank,proto3" json:"rank,omitempty"`
-	Uri           string                 `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`                  // primary provider URI of the rank
-	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"` // last incarnation stored in the membership
+	Uri           string                 `protobuf:"bytes,2,opt,name=uri,proto3" json:"uri,omitempty"`
+	Incarnation   uint64                 `protobuf:"varint,3,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
