@@ -30,12 +30,14 @@ func Of(hosts ...string) *Set {
 	return s
 }
 
-// Add puts names, taken literally, into the set. Adding many at once costs one
+// Add puts names, taken literally, into the set; empty ones are left out. Adding many at once costs one
 // sort; adding them one by one in order is cheap too.
 func (s *Set) Add(hosts ...string) {
 	added := make([]host, 0, len(hosts))
 	for _, name := range hosts {
-		added = append(added, split(name))
+		if name != "" {
+			added = append(added, split(name))
+		}
 	}
 	s.merge(added)
 }

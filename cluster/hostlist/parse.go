@@ -202,7 +202,7 @@ func (p *parser) expand(at int, prefix, part, suffix string) error {
 	}
 	width := len(from)
 	if why := bad(prefix + pad(high, width) + suffix); why != "" {
-		return p.fail(at, prefix+"["+part+"]"+suffix, why)
+		return p.fail(at, prefix+"["+part+"]"+suffix, why+" in the range")
 	}
 	for n := low; n <= high; n++ {
 		if err := p.take(at, prefix+pad(n, width)+suffix); err != nil {

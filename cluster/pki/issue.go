@@ -43,8 +43,8 @@ func Init(dir string, o InitOptions) error {
 	if o.CAName == "" {
 		o.CAName = DefaultCAName
 	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return writeFault(dir, err)
+	if err := makeDirs(dir); err != nil {
+		return err
 	}
 	unlock, err := lock(dir)
 	if err != nil {
@@ -280,8 +280,8 @@ func openCA(l layout) (pair, error) {
 // targetDir prepares another directory and says whether the CA certificate must be
 // copied to it; one of another authority is refused.
 func targetDir(out string, source layout, ca pair) (layout, []output, error) {
-	if err := os.MkdirAll(out, 0o755); err != nil {
-		return layout{}, nil, writeFault(out, err)
+	if err := makeDirs(out); err != nil {
+		return layout{}, nil, err
 	}
 	target := ours(out)
 	there, err := readCerts(target.caCert)

@@ -56,9 +56,11 @@ func find(dir string) (layout, error) {
 		WithHint("make a CA with `daosbox certs init --dir %s`", dir)
 }
 
-func (l layout) cert(role Role) string   { return filepath.Join(l.certs, string(role)+".crt") }
-func (l layout) key(role Role) string    { return filepath.Join(l.certs, string(role)+".key") }
-func (l layout) client(role Role) string { return filepath.Join(l.certs, "clients", string(role)+".crt") }
+func (l layout) cert(role Role) string { return filepath.Join(l.certs, string(role)+".crt") }
+func (l layout) key(role Role) string  { return filepath.Join(l.certs, string(role)+".key") }
+func (l layout) client(role Role) string {
+	return filepath.Join(l.certs, "clients", string(role)+".crt")
+}
 
 // lock keeps other writers out of a directory until the returned function is
 // called; the lock also ends with the process.
@@ -190,4 +192,13 @@ func makeDir(dir string, mode fs.FileMode) error {
 		return writeFault(dir, fmt.Errorf("sync: %w", err))
 	}
 	return nil
+}
+
+// makeDirs makes a directory that every account can read, and those above it.
+func makeDirs(dir string) error {
+	dir = filepath.Clean(dir)
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return writeFault(dir, err)
+	}
+	return makeDir(dir, 0o755)
 }
