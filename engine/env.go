@@ -243,7 +243,7 @@ func (e EnvSpec) adjustPMem(own *pairs) error {
 	case e.SCMClass == "dcpm" && set:
 		return fault.New(fault.Config, "cannot use env_vars: %s may not have %s with persistent memory", name, key).
 			WithHint("remove %s from %s", key, name)
-	case e.SCMClass == "dcpm" || e.SCMClass == "":
+	case e.SCMClass == "dcpm":
 	case on:
 		return fault.New(fault.Config, "cannot use env_vars: %s=%s needs persistent memory", key, "1").
 			WithHint("remove %s from %s", key, name)

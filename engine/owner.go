@@ -201,7 +201,6 @@ func (o *owner) prepare() {
 }
 
 func (o *owner) join() {
-	o.publish()
 	o.cfg.Logger.Info("engine reports ready", "uri", o.notify.URI, "contexts", o.notify.Contexts,
 		"targets", o.notify.Targets, "incarnation", o.notify.Incarnation, "socket", o.notify.Socket)
 	run, notify := o.cfg.Steps.Join, *o.notify
@@ -249,6 +248,7 @@ func (o *owner) stepEnded(r stepResult) {
 	_ = o.deliver(r.event) // the states that have a step take its ends
 	if o.state == Ready {
 		o.served = true
+		o.setError(nil)
 		o.cfg.Logger.Info("engine is ready", "pid", o.proc.pid, "after", time.Since(o.proc.started).Round(time.Millisecond))
 	}
 }
@@ -347,8 +347,9 @@ func (o *owner) ended() {
 	case Stopping:
 		o.cfg.Logger.Info("engine has stopped", "pid", exit.PID, "exit", exit.Err.Error())
 	case Ready:
-		o.fail(fault.Wrap(fault.Engine, exit.Err, "cannot keep engine %d up: process %d ended%s", o.cfg.Index, exit.PID, quote(exit.Tail)).
-			WithHint("look at the engine's own log file for the reason, then start the rank again"))
+		err := fault.Wrap(fault.Engine, exit.Err, "cannot keep engine %d up: process %d ended", o.cfg.Index, exit.PID)
+		err.What += quote(exit.Tail)
+		o.fail(err.WithHint(lookHint))
 	default:
 		o.failures++
 		if o.final || o.ending || o.failures >= o.cfg.Backoff.Tries {

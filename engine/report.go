@@ -15,6 +15,8 @@ const (
 	quotedBytes = 600
 )
 
+const lookHint = "look at the engine's own log file for the reason, then start the rank again"
+
 // publish makes the owner's state visible to Status.
 func (o *owner) publish() {
 	o.mu.Lock()
@@ -55,10 +57,14 @@ func (o *owner) answer(waiters *[]chan error, err error) {
 
 // fail keeps and logs why the engine is not up.
 func (o *owner) fail(err *fault.Error) {
+	o.setError(err)
+	o.cfg.Logger.Error(err.What, "hint", err.Hint)
+}
+
+func (o *owner) setError(err error) {
 	o.mu.Lock()
 	o.status.LastError = err
 	o.mu.Unlock()
-	o.cfg.Logger.Error(err.What, "hint", err.Hint)
 }
 
 // failedStart tells in one line why a start failed and what comes next.
@@ -74,15 +80,13 @@ func (o *owner) failedStart(exit Exit, again bool) {
 	}
 	err.What += quote(exit.Tail)
 	if err.Hint == "" {
-		err.Hint = "look at the engine's own log file for the reason, then start the rank again"
+		err.Hint = lookHint
 	}
 	o.delay = o.cfg.Backoff.delay(o.failures)
 	if errors.Is(o.cause, ErrRestart) {
 		o.delay = 0 // nothing is broken: it only needs another command line
 	}
-	o.mu.Lock()
-	o.status.LastError = err
-	o.mu.Unlock()
+	o.setError(err)
 	if again {
 		o.cfg.Logger.Warn(err.What, "try", o.failures, "tries", o.cfg.Backoff.Tries, "again_in", o.delay)
 		return
