@@ -55,6 +55,7 @@ func TestEnv(t *testing.T) {
 		"two fabrics":  {EnvSpec{Provider: "ofi+verbs,ofi+tcp"}, with("D_PROVIDER=ofi+verbs;ofi_rxm,ofi+tcp")},
 		"file tier":    {EnvSpec{BdevClass: "file"}, []string{"CRT_TIMEOUT=0", "FI_OFI_RXM_USE_SRX=1", "VOS_BDEV_CLASS=AIO", "PMEMOBJ_CONF=sds.at_create=0"}},
 		"kdev tier":    {EnvSpec{BdevClass: "kdev"}, []string{"CRT_TIMEOUT=0", "FI_OFI_RXM_USE_SRX=1", "VOS_BDEV_CLASS=AIO", "PMEMOBJ_CONF=sds.at_create=0"}},
+		"malloc tier":  {EnvSpec{BdevClass: "malloc"}, []string{"CRT_TIMEOUT=0", "FI_OFI_RXM_USE_SRX=1", "VOS_BDEV_CLASS=MALLOC", "PMEMOBJ_CONF=sds.at_create=0"}},
 		"own domain":   {EnvSpec{Domain: "scan", EnvVars: []string{"D_DOMAIN=mine"}}, []string{base[0], base[1], "D_DOMAIN=mine", base[2]}},
 		"stack ucx":    {EnvSpec{Provider: "ucx+dc_x", MDonSSD: true}, []string{"D_PROVIDER=ucx+dc_x", base[0], base[1], "ABT_THREAD_STACKSIZE=32768", base[2]}},
 		"stack md":     {EnvSpec{MDonSSD: true}, []string{base[0], base[1], "ABT_THREAD_STACKSIZE=24576", base[2]}},

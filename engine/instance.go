@@ -54,8 +54,8 @@ func New(cfg Config) *Instance {
 }
 
 // Run owns the engine until ctx ends, and returns when the process is gone: it is
-// stopped as with Ask. It is called once. An error means that the process could
-// not be ended even by SIGKILL.
+// stopped as with Ask. It is called once. An error means that the process was not
+// ended even by SIGKILL, or that a step does not return.
 func (i *Instance) Run(ctx context.Context) error {
 	first := false
 	i.begin.Do(func() { first = true; close(i.running) })
@@ -69,7 +69,8 @@ func (i *Instance) Run(ctx context.Context) error {
 // Start asks for a start and returns nil when the engine is Ready, ErrAwaitFormat
 // when it waits for format, or why it could not be started. A start that is under
 // way already is joined, and a Ready engine needs none. When ctx ends first the
-// start goes on. A start that waits to be repeated is repeated at once.
+// start goes on. A start that waits to be repeated is repeated at once. Before Run
+// it waits for Run.
 func (i *Instance) Start(ctx context.Context) error {
 	err := i.request(ctx, command{event: evStart})
 	if ctx.Err() == nil || !isContext(err) {

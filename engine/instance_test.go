@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"daosbox/cluster/fault"
+	"daosbox/engine/drpc"
 
 	"github.com/matryer/is"
 )
@@ -25,6 +26,7 @@ func TestStartStop(t *testing.T) {
 	is.Equal(joined.URI, "ofi+tcp://1.2.3.4:1")
 	status := r.Status()
 	is.Equal(status.Socket(), "/s")
+	is.Equal(status.Framing(), drpc.Chunked)
 	is.True(exists(status.PID))
 	is.True(!status.StartedAt.IsZero())
 
@@ -387,6 +389,63 @@ func TestFormattedMeanwhile(t *testing.T) {
 	r.await(Starting)
 	r.notify()
 	is.NoErr(<-out)
+}
+
+// TestStepDoesNotReturn: a step that ignores its end holds up its instance, but
+// nobody who asks for a stop.
+func TestStepDoesNotReturn(t *testing.T) {
+	t.Run("then it does", func(t *testing.T) {
+		is := is.New(t)
+		release := make(chan struct{})
+		r := newRig(t, "serve", func(c *Config) {
+			c.StopTimeout = 20 * time.Millisecond
+			c.Steps.Prepare = func(context.Context) (Spec, error) { <-release; return childSpec("serve"), nil }
+		})
+		out := r.start()
+		r.await(Preparing)
+		err := r.Stop(within(t), Ask)
+		is.Equal(fault.Of(err), fault.Engine)
+		is.True(strings.Contains(err.Error(), "a step of its start does not end"))
+		close(release)
+		is.Equal(fault.Of(<-out), fault.Canceled)
+		is.Equal(r.Status().State, Stopped) // and what it prepared is not started
+		is.Equal(len(r.ends()), 0)
+	})
+	t.Run("at the end of Run", func(t *testing.T) {
+		is := is.New(t)
+		release, entered := make(chan struct{}), make(chan struct{})
+		i := New(Config{
+			StopTimeout: 20 * time.Millisecond,
+			Steps: Steps{Prepare: func(context.Context) (Spec, error) {
+				close(entered)
+				<-release
+				return Spec{}, nil
+			}},
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		ran, out := make(chan error, 1), make(chan error, 1)
+		go func() { ran <- i.Run(ctx) }()
+		go func() { out <- i.Start(context.Background()) }()
+		<-entered
+		cancel()
+		is.Equal(fault.Of(<-ran), fault.Engine)
+		is.Equal(fault.Of(<-out), fault.NotReady)
+		close(release)
+	})
+}
+
+func TestNothingToStart(t *testing.T) {
+	is := is.New(t)
+	r := newRig(t, "", func(c *Config) { c.Steps = Steps{} })
+	is.True(strings.Contains((<-r.start()).Error(), "no program to start"))
+}
+
+func TestQuote(t *testing.T) {
+	is := is.New(t)
+	got := quote([]string{"dropped", strings.Repeat("é", 1000), "b\x1b", "c"})
+	is.True(len(got) < quotedBytes+50)
+	is.True(strings.HasSuffix(got, " | b[2J | c)"))
+	is.True(!strings.Contains(got, "dropped"))
 }
 
 func TestRetryDelay(t *testing.T) {

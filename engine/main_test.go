@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"daosbox/engine/drpc"
+
 	"go.uber.org/goleak"
 )
 
@@ -23,7 +25,7 @@ const childVar = "ENGINE_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if mode, ok := os.LookupEnv(childVar); ok {
-		os.Exit(child(mode))
+		syscall.Exit(child(mode)) // unlike os.Exit it adds no word about coverage to the output
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -232,7 +234,7 @@ func (r *rig) ready() {
 
 func (r *rig) notify() {
 	r.t.Helper()
-	if err := r.NotifyReady(Notify{Index: 3, Socket: "/s", URI: "ofi+tcp://1.2.3.4:1"}); err != nil {
+	if err := r.NotifyReady(Notify{Index: 3, Socket: "/s", URI: "ofi+tcp://1.2.3.4:1", Framing: drpc.Chunked}); err != nil {
 		r.t.Fatal(err)
 	}
 }

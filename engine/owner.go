@@ -267,7 +267,7 @@ func (o *owner) launch() {
 }
 
 func (o *owner) kill() {
-	if o.proc == nil {
+	if o.proc == nil || o.exit != nil {
 		return
 	}
 	if !o.killed {
@@ -290,7 +290,7 @@ func (o *owner) timePassed() error {
 			o.cause = fault.New(fault.Engine, "cannot start engine %d: it was not set up within %s", o.cfg.Index, o.cfg.SetupTimeout)
 		}
 	case Stopping, Aborting:
-		if o.killed || o.proc == nil {
+		if o.killed || o.proc == nil || o.exit != nil {
 			return o.stuck()
 		}
 		o.cfg.Logger.Warn("engine does not end in time", "pid", o.proc.pid, "timeout", o.cfg.StopTimeout)
@@ -309,6 +309,9 @@ func (o *owner) stuck() error {
 	o.cfg.Logger.Error(err.What, "hint", err.Hint)
 	o.answer(&o.stoppers, err)
 	if o.ending {
+		if o.exit != nil { // the process did end: that is told
+			o.ended()
+		}
 		o.answer(&o.starters, o.notRunning())
 		return err
 	}
@@ -326,6 +329,7 @@ func (o *owner) processEnded(err error) {
 	}
 	if o.cancel != nil {
 		o.cancel()
+		o.timer.Reset(killTimeout)
 		return
 	}
 	o.ended()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"daosbox/cluster/fault"
 )
@@ -100,6 +101,12 @@ func quote(tail []string) string {
 		return " (it printed nothing)"
 	}
 	text := fault.OneLine(strings.Join(tail[max(0, len(tail)-quotedLines):], " | "))
+	text = strings.Map(func(r rune) rune { // errors reach terminals
+		if unicode.IsControl(r) {
+			return -1
+		}
+		return r
+	}, text)
 	if len(text) > quotedBytes {
 		text = "..." + strings.ToValidUTF8(text[len(text)-quotedBytes:], "")
 	}
