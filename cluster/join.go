@@ -100,6 +100,15 @@ func (r *JoinRequest) checkSize() error {
 	return nil
 }
 
+// size is about how many bytes the request has in the log.
+func (r *JoinRequest) size() int {
+	n := 512 + len(r.OpID) + len(r.System) + len(r.UUID) + len(r.Addr) + len(r.FabricURI) + len(r.FaultDomain)
+	for _, uri := range r.SecondaryFabricURIs {
+		n += len(uri)
+	}
+	return n
+}
+
 func (b JoinBatch) apply(db *DB, _ string) Result {
 	res := Result{Joins: make([]JoinResult, 0, len(b.Joins))}
 	joined := false

@@ -8,7 +8,7 @@ const (
 	maxList        = 1 << 16  // ranks or rows in one command
 	maxAttributes  = 1 << 14  // attributes of a system
 	maxAttribute   = 64 << 10 // bytes of one value
-	maxCommand     = 16 << 20 // bytes of one log entry
+	maxCommand     = 2 << 20  // bytes of one log entry
 	maxSnapshot    = 1 << 30  // bytes of a snapshot's state
 	maxOpID        = 128      // bytes of an operation's id
 	maxOps         = 8192     // remembered operations
