@@ -95,7 +95,7 @@ func reason(err error) string {
 // invalid is the fault of a file whose content cannot be used.
 func invalid(path, why string) *fault.Error {
 	return fault.New(fault.CertificateInvalid, "cannot use %s: %s", path, why).
-		WithHint("look at it with `daosbox certs status %s`, and issue a new one if needed", path)
+		WithHint("look at it with `daosbox certs status --dir %s`, and issue a new one if needed", filepath.Dir(path))
 }
 
 // readCerts reads a PEM file of one or more certificates.
