@@ -442,7 +442,7 @@ func TestNothingToStart(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	is := is.New(t)
-	got := quote([]string{"dropped", strings.Repeat("é", 1000), "b\x1b", "c"})
+	got := quote([]string{"dropped", strings.Repeat("é", 1000), "b\x1b[2J", "c"})
 	is.True(len(got) < quotedBytes+50)
 	is.True(strings.HasSuffix(got, " | b[2J | c)"))
 	is.True(!strings.Contains(got, "dropped"))
