@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // talk connects a client to a listener, sends one byte there and back, and returns
 // what each side ended with; the client's error is explained by its identity.
-func talk(t *testing.T, server, client *tls.Config, explain func(error) error) (serverErr, clientErr error, state tls.ConnectionState) {
+func talk(t *testing.T, server, client *tls.Config, explain func(error) error) (state tls.ConnectionState, serverErr, clientErr error) {
 	t.Helper()
 	is := is.New(t)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +46,7 @@ func talk(t *testing.T, server, client *tls.Config, explain func(error) error) (
 	conn := tls.Client(raw, client)
 	clientErr = explain(ask(ctx, conn))
 	raw.Close()
-	return <-ended, clientErr, conn.ConnectionState()
+	return conn.ConnectionState(), <-ended, clientErr
 }
 
 func echo(conn *tls.Conn) error {
@@ -84,7 +84,7 @@ func TestHandshakeOfEveryRole(t *testing.T) {
 	server := load(t, dir, pki.Server)
 	for _, role := range []pki.Role{pki.Server, pki.Agent, pki.Admin} {
 		client := load(t, dir, role)
-		serverErr, clientErr, state := talk(t, server.ServerTLS(), client.ClientTLS(), client.Explain)
+		state, serverErr, clientErr := talk(t, server.ServerTLS(), client.ClientTLS(), client.Explain)
 		is.NoErr(serverErr)
 		is.NoErr(clientErr)
 		is.Equal(state.Version, uint16(tls.VersionTLS13))
@@ -99,7 +99,7 @@ func TestHandshakeWithTheOldScriptsCertificates(t *testing.T) {
 	is := is.New(t)
 	certs := filepath.Join(oldScript(t), "daosCA", "certs")
 	server, admin := load(t, certs, pki.Server), load(t, certs, pki.Admin)
-	serverErr, clientErr, _ := talk(t, server.ServerTLS(), admin.ClientTLS(), admin.Explain)
+	_, serverErr, clientErr := talk(t, server.ServerTLS(), admin.ClientTLS(), admin.Explain)
 	is.NoErr(serverErr)
 	is.NoErr(clientErr)
 }
@@ -118,7 +118,7 @@ func TestHandshakeFollowsReload(t *testing.T) {
 	}
 	is.NoErr(server.Reload())
 	is.NoErr(agent.Reload())
-	serverErr, clientErr, state := talk(t, serverTLS, agentTLS, agent.Explain)
+	state, serverErr, clientErr := talk(t, serverTLS, agentTLS, agent.Explain)
 	is.NoErr(serverErr)
 	is.NoErr(clientErr)
 	is.True(state.PeerCertificates[0].Equal(server.Certificate()))
@@ -163,7 +163,7 @@ func TestServerRefusesClients(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			is := is.New(t)
 			admin := load(t, dir, pki.Admin)
-			serverErr, clientErr, _ := talk(t, server.ServerTLS(), c.client(t), admin.Explain)
+			_, serverErr, clientErr := talk(t, server.ServerTLS(), c.client(t), admin.Explain)
 			is.True(serverErr != nil)
 			t.Log(serverErr, "|", fault.HintOf(serverErr))
 			for _, part := range c.want {
@@ -187,7 +187,7 @@ func TestServerRefusesUseAndName(t *testing.T) {
 	pair, err := tls.LoadX509KeyPair(f.CA, filepath.Join(dir, "private", "daosCA.key"))
 	is.NoErr(err)
 	client := &tls.Config{Certificates: []tls.Certificate{pair}, InsecureSkipVerify: true}
-	serverErr, _, _ := talk(t, server.ServerTLS(), client, same)
+	_, serverErr, _ := talk(t, server.ServerTLS(), client, same)
 	is.Equal(fault.Of(serverErr), fault.Certificate) // the authority's own certificate has no role
 	is.True(strings.Contains(serverErr.Error(), "CN DAOS CA"))
 }
@@ -210,7 +210,7 @@ func TestClientRefusesServers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			is := is.New(t)
 			agent := load(t, dir, pki.Agent)
-			_, clientErr, _ := talk(t, present(t, c.dir, c.role), agent.ClientTLS(), agent.Explain)
+			_, _, clientErr := talk(t, present(t, c.dir, c.role), agent.ClientTLS(), agent.Explain)
 			is.True(clientErr != nil)
 			t.Log(clientErr, "|", fault.HintOf(clientErr))
 			is.Equal(fault.Of(clientErr), fault.Certificate)
@@ -231,7 +231,7 @@ func TestClientWithItsOwnCertificateRunOut(t *testing.T) {
 	is.NoErr(err)
 	agent, server := load(t, dir, pki.Agent), load(t, dir, pki.Server)
 	<-time.After(time.Until(agent.Certificate().NotAfter.Add(time.Second))) // time is the subject
-	_, clientErr, _ := talk(t, server.ServerTLS(), agent.ClientTLS(), agent.Explain)
+	_, _, clientErr := talk(t, server.ServerTLS(), agent.ClientTLS(), agent.Explain)
 	is.Equal(fault.Of(clientErr), fault.CertificateInvalid)
 	is.True(strings.Contains(clientErr.Error(), "agent.crt: certificate of agent (CN agent"))
 	is.True(strings.Contains(clientErr.Error(), "expired on"))
