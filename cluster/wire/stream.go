@@ -1,0 +1,276 @@
+package wire
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"daosbox/cluster/fault"
+)
+
+// Stream is the client's side of one call.
+type Stream struct {
+	c     *Conn
+	ctx   context.Context
+	start time.Time
+	flow  flow
+	ready chan struct{} // room for one: queue or err changed
+	stop  func() bool   // stops watching ctx, nil when nobody does
+
+	part []byte // of a message that is not whole yet; the reader's alone
+
+	// Guarded by link.mu.
+	queue   []message
+	err     error // io.EOF at the end
+	receipt receipt
+	parted  bool  // part is in use
+	partDue int64 // bytes of part that the server has not got back
+	waiting bool  // Recv waits: a message may be larger than the window
+}
+
+// message is a received message and what it still takes of the window.
+type message struct {
+	body []byte
+	due  int64
+}
+
+// Call calls a unary method and returns its reply, nil when the server sends
+// none. The deadline of ctx travels; when ctx ends first the server is told.
+// Faults: those of the handler, and Unreachable, Timeout, Canceled, Protocol,
+// TooLarge, Certificate, NotReady while the server shuts down.
+func (c *Conn) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
+	s, err := c.open(ctx, method, body)
+	if err != nil {
+		return nil, err
+	}
+	defer s.end()
+	reply, err := s.Recv()
+	if err == io.EOF {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	switch _, err = s.Recv(); err {
+	case io.EOF:
+		return reply, nil
+	case nil:
+		return nil, fault.New(fault.Protocol, "cannot call %s on host %s: it answers with a stream", method, c.x.addr)
+	}
+	return nil, err
+}
+
+// Stream calls a method that answers with any number of messages. The stream must
+// be closed; it also ends with ctx. Faults as of Call.
+func (c *Conn) Stream(ctx context.Context, method string, body []byte) (*Stream, error) {
+	s, err := c.open(ctx, method, body)
+	if err != nil {
+		return nil, err
+	}
+	s.stop = context.AfterFunc(ctx, func() { s.abort(ended(ctx, c.x.addr, s.start)) })
+	return s, nil
+}
+
+// Recv returns the next message, io.EOF after the last when all went well, else
+// the fault that ended the stream. It must not be called by two goroutines at a
+// time. A slow caller slows the server down on this stream only.
+func (s *Stream) Recv() ([]byte, error) {
+	c := s.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if len(s.queue) > 0 {
+			m := s.queue[0]
+			s.queue[0] = message{}
+			s.queue = s.queue[1:]
+			s.giveBack(m.due)
+			return m.body, nil
+		}
+		if s.err != nil {
+			return nil, s.err
+		}
+		s.waiting = true
+		s.giveBack(s.partDue)
+		s.partDue = 0
+		c.mu.Unlock()
+		select {
+		case <-s.ready:
+		case <-s.ctx.Done():
+			s.abort(ended(s.ctx, c.x.addr, s.start))
+		}
+		c.mu.Lock()
+		s.waiting = false
+	}
+}
+
+// giveBack lets the server send n bytes more; c.mu must be held.
+func (s *Stream) giveBack(n int64) {
+	if s.err == nil {
+		s.c.giveBack(s.flow.id, &s.receipt, n)
+	}
+}
+
+// Close ends the stream; a server that still works on it is told to stop.
+func (s *Stream) Close() error {
+	if s.stop != nil {
+		s.stop()
+	}
+	s.end()
+	return nil
+}
+
+func (s *Stream) end() {
+	s.abort(fault.New(fault.Canceled, "stream was closed"))
+}
+
+func (s *Stream) abort(why *fault.Error) {
+	s.c.mu.Lock()
+	defer s.c.mu.Unlock()
+	s.abortLocked(why)
+}
+
+func (s *Stream) abortLocked(why *fault.Error) {
+	if s.err == nil {
+		s.c.tellLocked(kindCancel, s.flow.id, nil)
+		s.endLocked(why)
+	}
+}
+
+// endLocked is the one place where a stream ends; c.mu must be held.
+func (s *Stream) endLocked(why error) {
+	if s.err != nil {
+		return
+	}
+	c := s.c
+	s.err = why
+	s.flow.over = true
+	signal(s.flow.wake)
+	signal(s.ready)
+	delete(c.streams, s.flow.id)
+	c.freeSlot()
+	if c.draining && len(c.streams) == 0 {
+		c.failLocked(goingDown(c.x.addr), nil)
+	}
+}
+
+// open starts a stream: the open frame with as much of the body as it takes, then
+// the rest as the window allows.
+func (c *Conn) open(ctx context.Context, method string, body []byte) (*Stream, error) {
+	if err := checkMethod(method); err != nil {
+		return nil, err
+	}
+	s := &Stream{c: c, ctx: ctx, start: time.Now(), ready: make(chan struct{}, 1)}
+	sent, err := c.begin(s, method, body)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = ended(ctx, c.x.addr, s.start)
+		}
+		return nil, err
+	}
+	if sent < len(body) {
+		err = c.send(ctx, &s.flow, body[sent:])
+	}
+	switch {
+	case err == nil, err == errStopped: // then Recv knows why
+		return s, nil
+	case ctx.Err() != nil:
+		s.abort(ended(ctx, c.x.addr, s.start))
+	default:
+		s.end()
+	}
+	return s, nil
+}
+
+// begin waits for a slot, then takes an id and queues the open frame in one step:
+// ids rise on the wire.
+func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if err := c.refusing(); err != nil {
+			return 0, err
+		}
+		if err := s.ctx.Err(); err != nil {
+			return 0, err
+		}
+		full := len(c.streams) >= c.maxStreams
+		if !full && (c.out == nil || len(c.out.b) < outLimit) {
+			break
+		}
+		var slot chan struct{}
+		if full {
+			if c.slot == nil {
+				c.slot = make(chan struct{})
+			}
+			slot = c.slot
+		}
+		c.await(slot, s.ctx.Done())
+	}
+	if c.next > maxStreamID {
+		return 0, fault.New(fault.NotReady, "connection to host %s is used up", c.x.addr).WithHint("connect again")
+	}
+	s.flow = newFlow(c.next, c.window)
+	s.receipt = receipt{window: int64(c.lim.Window), granted: int64(c.lim.Window)}
+	c.next += 2
+	c.streams[s.flow.id] = s
+
+	var timeout time.Duration
+	if deadline, ok := s.ctx.Deadline(); ok {
+		timeout = max(time.Until(deadline), time.Millisecond)
+	}
+	prefix := 5 + len(method)
+	n := min(len(body), c.peerFrame-prefix)
+	h := header{length: prefix + n, kind: kindOpen, stream: s.flow.id}
+	if n < len(body) {
+		h.flags = flagMore
+	}
+	o := c.buf()
+	o.b = appendHeader(o.b, h)
+	o.b = append(appendOpening(o.b, timeout, method), body[:n]...)
+	signal(c.kick)
+	return n, nil
+}
+
+// data takes a message or a part of one.
+func (c *Conn) data(h header) error {
+	c.mu.Lock()
+	s := c.streams[h.stream]
+	if s == nil {
+		err := c.known(h)
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		return c.skip(h.length)
+	}
+	err := s.receipt.take(h)
+	if err == nil && len(s.part)+h.length > c.maxBody {
+		s.abortLocked(fault.New(fault.TooLarge, "cannot take the answer of host %s: it is larger than %d bytes", c.x.addr, c.maxBody))
+	}
+	gone := s.err != nil
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if gone {
+		return c.skip(h.length)
+	}
+	if s.part, err = readBody(c.br, s.part, h.length); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s.partDue += int64(headerLen + h.length)
+	s.parted = h.more()
+	if s.parted {
+		if s.waiting && len(s.queue) == 0 {
+			s.giveBack(s.partDue)
+			s.partDue = 0
+		}
+		return nil
+	}
+	s.queue = append(s.queue, message{s.part, s.partDue})
+	s.part, s.partDue = nil, 0
+	signal(s.ready)
+	return nil
+}
