@@ -1,6 +1,10 @@
 package drpc
 
-import "daosbox/engine/drpc/pb"
+import (
+	"strings"
+
+	"daosbox/engine/drpc/pb"
+)
 
 // The events that the control plane raises or acts on. Names are the same in all
 // releases, numbers are not.
@@ -106,19 +110,17 @@ func EventID(f Family, name string) (id uint32, ok bool) {
 // EventOf names an event that an engine sent in the given framing. The framing
 // tells less than the release, and the numbers moved inside of both groups of
 // releases, so the content decides where it can: only a list of service ranks
-// makes pool_replicas_updated, and the only other change of state that engines
-// raise is swim_rank_dead. Events of no consequence may be named after their
-// neighbour; "" is an unknown number.
+// makes pool_replicas_updated, and the only other change of state that engines are
+// known to raise is swim_rank_dead. Events of no consequence may be named after
+// their neighbour; "" is an unknown number.
 func EventOf(framing Framing, e *pb.RASEvent) string {
 	f := FamilyOf(framing)
 	if e.GetType() == EventStateChange {
 		if e.GetPoolSvcInfo() != nil {
 			return EventPoolReplicasUpdated
 		}
-		for g := V20; g <= f; g++ {
-			if FramingOf(g) == framing && EventName(g, e.GetId()) == EventSwimRankDead {
-				return EventSwimRankDead
-			}
+		if deadOf(framing, e) {
+			return EventSwimRankDead
 		}
 	}
 	if f == V28 && e.GetId() == 29 && e.GetSeverity() == SeverityError {
@@ -128,4 +130,19 @@ func EventOf(framing Framing, e *pb.RASEvent) string {
 		return name
 	}
 	return EventName(VHead, e.GetId())
+}
+
+// deadOf reports whether e is swim_rank_dead in a release since 2.4 with the given
+// framing. 2.6.5 gave the number of a dead rank to its opposite, which nobody
+// raises today: there, and only there, the text has a say.
+func deadOf(framing Framing, e *pb.RASEvent) bool {
+	dead, alive := false, false
+	for f := V24; f <= FamilyOf(framing); f++ {
+		if FramingOf(f) == framing {
+			name := EventName(f, e.GetId())
+			dead = dead || name == EventSwimRankDead
+			alive = alive || name == "swim_rank_alive"
+		}
+	}
+	return dead && !(alive && strings.Contains(e.GetMsg(), "alive"))
 }

@@ -12,33 +12,33 @@ import (
 
 // Numbers of pool properties, in field number of pb.PoolProperty.
 const (
-	PropLabel           uint32 = 1
-	PropACL             uint32 = 2
-	PropSpaceRB         uint32 = 3
-	PropSelfHeal        uint32 = 4
-	PropReclaim         uint32 = 5
-	PropOwner           uint32 = 6
-	PropOwnerGroup      uint32 = 7
-	PropSvcList         uint32 = 8
-	PropECCellSize      uint32 = 9
-	PropDataThresh      uint32 = 10
-	PropRdFac           uint32 = 11
-	PropECPDA           uint32 = 12
-	PropRPPDA           uint32 = 13
-	PropGlobalVersion   uint32 = 14
-	PropUpgradeStatus   uint32 = 15
-	PropScrub           uint32 = 16
-	PropScrubFreq       uint32 = 17
-	PropScrubThresh     uint32 = 18
-	PropSvcRF           uint32 = 19
-	PropObjVersion      uint32 = 20
-	PropPerfDomain      uint32 = 21
-	PropCheckpoint      uint32 = 22
-	PropCheckpointFreq  uint32 = 23
+	PropLabel            uint32 = 1
+	PropACL              uint32 = 2
+	PropSpaceRB          uint32 = 3
+	PropSelfHeal         uint32 = 4
+	PropReclaim          uint32 = 5
+	PropOwner            uint32 = 6
+	PropOwnerGroup       uint32 = 7
+	PropSvcList          uint32 = 8
+	PropECCellSize       uint32 = 9
+	PropDataThresh       uint32 = 10
+	PropRdFac            uint32 = 11
+	PropECPDA            uint32 = 12
+	PropRPPDA            uint32 = 13
+	PropGlobalVersion    uint32 = 14
+	PropUpgradeStatus    uint32 = 15
+	PropScrub            uint32 = 16
+	PropScrubFreq        uint32 = 17
+	PropScrubThresh      uint32 = 18
+	PropSvcRF            uint32 = 19
+	PropObjVersion       uint32 = 20
+	PropPerfDomain       uint32 = 21
+	PropCheckpoint       uint32 = 22
+	PropCheckpointFreq   uint32 = 23
 	PropCheckpointThresh uint32 = 24
-	PropReintegration   uint32 = 25
-	PropSvcOpsEnabled   uint32 = 26
-	PropSvcOpsEntryAge  uint32 = 27
+	PropReintegration    uint32 = 25
+	PropSvcOpsEnabled    uint32 = 26
+	PropSvcOpsEntryAge   uint32 = 27
 )
 
 // Bits of the value of [PropSelfHeal].

@@ -197,6 +197,9 @@ func (s Status) String() string {
 
 // Error makes a status an error: "DER_NOSPACE(-1007): storage full".
 func (s Status) Error() string {
+	if s == StatusOK {
+		return "DER_SUCCESS(0): no error"
+	}
 	row, ok := s.text()
 	if !ok {
 		return s.String() + ": unknown status"
