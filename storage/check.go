@@ -19,8 +19,9 @@ import (
 type Host struct {
 	// Proc and Sys stand for /proc and /sys when set.
 	Proc, Sys string
-	// disk stands for the operating system in tests.
+	// disk and euid stand for the operating system in tests.
 	disk disk
+	euid func() int
 }
 
 func (h Host) proc() string {
@@ -35,6 +36,13 @@ func (h Host) sys() string {
 		return h.Sys
 	}
 	return "/sys"
+}
+
+func (h Host) user() int {
+	if h.euid != nil {
+		return h.euid()
+	}
+	return os.Geteuid()
 }
 
 func (h Host) ops() disk {
@@ -118,7 +126,7 @@ func (h Host) Check(ctx context.Context, l Layout) (Condition, error) {
 	if err != nil {
 		return Condition{}, err
 	}
-	c := Condition{Kind: "SCM", CanMount: os.Geteuid() == 0, NUMA: h.has("devices", "system", "node"),
+	c := Condition{Kind: "SCM", CanMount: h.user() == 0, NUMA: h.has("devices", "system", "node"),
 		HugepagesOK: h.has("kernel", "mm", "transparent_hugepage")}
 	if err := h.metadataUsable(l, all); err != nil {
 		return refused(c, err), nil
@@ -153,7 +161,7 @@ func refused(c Condition, err error) Condition {
 
 func (h Host) lookRAM(l Layout, all []mount, c *Condition) error {
 	dir := filepath.Clean(l.SCM.Mount)
-	at := mountedAt(all, dir)
+	at := mountedAt(all, realPath(dir))
 	c.Mounts = len(at)
 	if len(at) == 0 {
 		return nil
@@ -195,7 +203,7 @@ func (h Host) lookDir(l Layout, c *Condition) error {
 // lookInside finds what a format would lose.
 func (h Host) lookInside(l Layout, c *Condition) error {
 	dir := filepath.Clean(l.SCM.Mount)
-	known := []string{claimName, superblockName, superblockName + stagingSuffix, nvmeConfName, nvmeConfName + stagingSuffix}
+	known := []string{claimName, claimName + stagingSuffix, superblockName, superblockName + stagingSuffix, nvmeConfName, nvmeConfName + stagingSuffix}
 	entries, err := h.ops().ReadDir(dir, contentsShown+len(known))
 	if err != nil {
 		return explain(err, dir, "read SCM directory "+dir)
@@ -209,7 +217,10 @@ func (h Host) lookInside(l Layout, c *Condition) error {
 	// Not looked up in entries: they may be a part of a large directory.
 	_, err = h.ops().Lstat(filepath.Join(dir, claimName))
 	c.Ours = err == nil
-	return nil
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return explain(err, dir, "read SCM directory "+dir)
 }
 
 func (h Host) lookSuperblock(l Layout, c Condition) Condition {
@@ -276,7 +287,7 @@ func (h Host) metadataUsable(l Layout, all []mount) error {
 	why := ""
 	if int64(st.Type) == unix.NFS_SUPER_MAGIC {
 		why = "it is on NFS"
-	} else if m, ok := mountOf(all, dir); ok && m.nosuid {
+	} else if m, ok := mountOf(all, realPath(dir)); ok && m.nosuid {
 		why = "its filesystem is mounted nosuid"
 	}
 	if why != "" {

@@ -109,7 +109,7 @@ func (h Host) do(s Step, owner *Owner) error {
 	case OpErase:
 		return explain(erase(d, s.Path), s.Path, s.String())
 	case OpUnmount:
-		err := d.Unmount(s.Path)
+		err := d.Unmount(realPath(s.Path))
 		if errors.Is(err, syscall.EINVAL) || errors.Is(err, fs.ErrNotExist) {
 			err = nil // not mounted (any more)
 		}
@@ -227,7 +227,7 @@ func (h Host) mountTmpfs(s Step, owner *Owner) error {
 	if err != nil {
 		return err
 	}
-	if len(mountedAt(all, s.Path)) > 0 {
+	if len(mountedAt(all, realPath(s.Path))) > 0 {
 		return fault.New(codeTargetMounted, "cannot %s: something is mounted there", s).
 			WithHint("unmount %s and try again", s.Path)
 	}

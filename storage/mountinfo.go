@@ -80,6 +80,15 @@ func mountedAt(all []mount, dir string) []mount {
 	return at
 }
 
+// realPath is dir with its symbolic links followed, since that is how the mount
+// table names it; dir itself when it does not exist.
+func realPath(dir string) string {
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		return real
+	}
+	return dir
+}
+
 // mountOf returns the mount that path lies on.
 func mountOf(all []mount, path string) (mount, bool) {
 	var best mount

@@ -179,15 +179,11 @@ func bdevOf(params any) (Bdev, bool) {
 	return b, true
 }
 
-// rolesOf reads the number after the last underscore; names of 2.0 and 2.2 end
-// with the tier number, so only what can be roles counts, and only when all four
-// parts of the newer form are there.
+// rolesOf reads the number after the last underscore, as the engine does; the
+// host name before it may have underscores, too. Names of 2.0 and 2.2 lack the
+// number, but their files were refused before (retry_count).
 func rolesOf(name string) Roles {
-	parts := strings.Split(name, "_")
-	if len(parts) < 5 {
-		return 0
-	}
-	n, err := strconv.ParseUint(parts[len(parts)-1], 10, 8)
+	n, err := strconv.ParseUint(name[strings.LastIndexByte(name, '_')+1:], 10, 8)
 	if err != nil || Roles(n) > RoleData|RoleMeta|RoleWAL {
 		return 0
 	}
