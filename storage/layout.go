@@ -11,7 +11,6 @@
 package storage
 
 import (
-	"fmt"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -280,10 +279,3 @@ const (
 )
 
 func gib(n uint64) int64 { return int64(n) << 30 }
-
-func plural(n int, one string) string {
-	if n == 1 {
-		return fmt.Sprintf("%d %s", n, one)
-	}
-	return fmt.Sprintf("%d %ss", n, one)
-}

@@ -28,8 +28,10 @@ type ConfOptions struct {
 
 const (
 	nvmeConfMode fs.FileMode = 0o664
-	blockSize                = 4096
+	blockSize    uint64      = 4096
+)
 
+const (
 	methodHotplugRange   = "hotplug_busid_range"
 	methodAccel          = "accel_props"
 	methodRPCServer      = "spdk_rpc_srv"
@@ -193,7 +195,7 @@ func tierEntries(host string, number int, t Tier) ([]confEntry, error) {
 			entries = append(entries, confEntry{attach{"PCIe", "Nvme_" + id(i), address}, methodAttach})
 		}
 	case File, Kdev:
-		size := uint64(blockSize)
+		size := blockSize
 		if t.Class == Kdev {
 			size = 0 // that of the device
 		}
