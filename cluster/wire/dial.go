@@ -164,6 +164,9 @@ func (d *Dialer) connect(ctx context.Context, addr, service string) (*transport,
 	secure := tls.Client(raw, d.config(addr, service, &t.own))
 	if err := secure.HandshakeContext(limited); err != nil {
 		_ = raw.Close()
+		if e, ok := fault.As(err); ok { // of whoever verifies: it does not know the host
+			return nil, fault.Wrap(e.Code, e, "host %s", addr)
+		}
 		return nil, t.dial(ctx, err, wait)
 	}
 	t.Conn, t.peer.Secure = secure, true

@@ -81,14 +81,9 @@ func (l *link) buf() *buffer {
 	return l.out
 }
 
-// tell appends a frame that must not wait: an answer of the reader. A peer that
-// makes us answer without reading the answers loses the connection.
-func (l *link) tell(k kind, stream uint32, payload []byte) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.tellLocked(k, stream, payload)
-}
-
+// tellLocked appends a frame that must not wait: an answer of the reader. A peer
+// that makes us answer without reading the answers loses the connection. l.mu
+// must be held.
 func (l *link) tellLocked(k kind, stream uint32, payload []byte) {
 	if l.err != nil {
 		return

@@ -2,6 +2,7 @@ package wire
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -89,10 +90,6 @@ func (s *sparseLog) handshake(addr net.Addr, err error) {
 	case isTimeout(err):
 		s.warn("slow", addr, "connection refused", fault.New(fault.Timeout, "the handshake took too long"))
 	default:
-		kind := "handshake"
-		if e, ok := fault.As(err); ok && e.Code == fault.Protocol {
-			kind = "protocol"
-		}
-		s.warn(kind, addr, "connection refused", err)
+		s.warn(fmt.Sprintf("handshake %d", fault.Of(err)), addr, "connection refused", err)
 	}
 }
