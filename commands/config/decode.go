@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"errors"
 	"fmt"
@@ -94,10 +95,8 @@ func (d *decoder) text(n *yaml.Node, into encoding.TextUnmarshaler, path string)
 		d.wrong(n, path, "", "%v", err)
 		return
 	}
-	d.wrong(n, path, own.hint, "%s", own.why)
-	if own.code != 0 {
-		d.problems.list[len(d.problems.list)-1].code = own.code
-	}
+	d.source.bad[path] = true
+	d.add(position(n), cmp.Or(own.code, fault.Config), path, own.hint, "%s", own.why)
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
@@ -119,6 +118,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 
 // unknown records a key that this level does not have.
 func (d *decoder) unknown(key *yaml.Node, fields map[string]int, path string) {
+	if d.full() {
+		return // the search for near keys takes time
+	}
 	names := sortedKeys(fields)
 	hint, where := "", ""
 	if path != "" {

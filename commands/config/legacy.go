@@ -1,7 +1,9 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"gopkg.in/yaml.v3"
 
@@ -176,6 +178,7 @@ func applyLegacy(p *problems, f file, root *yaml.Node) {
 		}
 	}
 	l.buildTiers()
+	slices.SortStableFunc(l.order, func(a, b *legacyHint) int { return cmp.Compare(a.pos.Line, b.pos.Line) })
 	for _, h := range l.order {
 		l.problems.hint(h.pos, join(h.path, h.row.key), "%s", h.text())
 	}

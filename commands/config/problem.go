@@ -137,7 +137,13 @@ type problem struct {
 	Position
 	code           fault.Code
 	key, why, hint string
+	// flag is a problem of the command line, which has no place in the file.
+	flag error
 }
+
+// maxProblems is how many problems of a file are kept; whoever has more has
+// named the wrong file.
+const maxProblems = 200
 
 // problems collects what is wrong in one file.
 type problems struct {
@@ -146,13 +152,20 @@ type problems struct {
 	hints []Hint
 }
 
+func (p *problems) full() bool { return len(p.list) >= maxProblems }
+
 func (p *problems) add(pos Position, code fault.Code, key, hint, format string, args ...any) {
+	if p.full() {
+		return
+	}
 	p.list = append(p.list, problem{Position: pos, code: code, key: key, hint: hint, why: fmt.Sprintf(format, args...)})
 }
 
 func (p *problems) hint(pos Position, key, format string, args ...any) {
 	p.hints = append(p.hints, Hint{File: p.file, Position: pos, Key: key, Text: fmt.Sprintf(format, args...)})
 }
+
+func (p *problems) addFlag(err error) { p.list = append(p.list, problem{flag: err}) }
 
 // err returns nil, the one fault, or all of them sorted by position.
 func (p *problems) err() error {
@@ -170,7 +183,10 @@ func (p *problems) err() error {
 	return many.ErrorOrNil()
 }
 
-func (p problem) fault(file string) *fault.Error {
+func (p problem) fault(file string) error {
+	if p.flag != nil {
+		return p.flag
+	}
 	what := p.why
 	if p.key != "" {
 		what = p.key + ": " + what

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 )
 
@@ -111,8 +112,8 @@ func (s *Server) override(p *problems, o ServerOverrides) {
 		return
 	}
 	if len(s.Engines) == 0 || len(s.Engines[0].Storage) == 0 || !s.Engines[0].Storage[0].Class.IsSCM() {
-		p.add(Position{}, codeBadConfig, "", "write scm_mount into the file instead of giving --storage",
-			"the mount point %s of the command line has no SCM tier to go to", o.ScmMount)
+		p.addFlag(fault.New(fault.Usage, "cannot use --storage %s: the first engine has no SCM tier in front", o.ScmMount).
+			WithHint("write scm_mount into the file instead"))
 		return
 	}
 	s.Engines[0].Storage[0].ScmMount = o.ScmMount
@@ -185,35 +186,49 @@ func (c *Control) Resolve(o ControlOverrides) error {
 
 func (c *Control) resolve(p *problems, o ControlOverrides) {
 	c.Transport.AllowInsecure = c.Transport.AllowInsecure || o.Insecure
-	at := c.source
 	if o.HostList != "" {
-		c.HostList, at = []string{o.HostList}, source{}
+		set, err := hostlist.Parse(o.HostList)
+		if err != nil {
+			p.addFlag(err)
+			return
+		}
+		c.HostList = set.Hosts()
 	}
 	if c.HostList == nil {
 		c.HostList = []string{"localhost"}
 	}
-	c.HostList = expandHosts(p, at, "hostlist", c.HostList, c.Port)
+	c.HostList = expandHosts(p, c.source, "hostlist", c.HostList, c.Port)
 }
 
 // expandHosts opens the ranges of a list of hosts, appends the port where none is
 // given, and drops repetitions.
 func expandHosts(p *problems, at source, key string, lists []string, port int) []string {
 	var hosts []string
+	seen := map[string]bool{}
 	for i, text := range lists {
+		k := item(key, i)
 		set, err := hostlist.Parse(text)
 		if err != nil {
-			k := item(key, i)
-			p.add(at.position(k), codeBadReplicas, k, "write names or addresses, as in node[1-3]:10001", "%v", err)
+			p.add(at.position(k), codeBadConfig, k, "write names or addresses, as in node[1-3]:10001", "%v", err)
+			hosts = append(hosts, text)
 			continue
 		}
+		if len(seen)+set.Len() > maxHosts {
+			p.add(at.position(k), codeBadConfig, k, "name fewer hosts", "the list names more than %d hosts", maxHosts)
+			return append(hosts, text)
+		}
 		for _, host := range set.Hosts() {
-			if host = hostlist.WithPort(host, port); !slices.Contains(hosts, host) {
+			if host = hostlist.WithPort(host, port); !seen[host] {
+				seen[host] = true
 				hosts = append(hosts, host)
 			}
 		}
 	}
 	return hosts
 }
+
+// maxHosts is more than any system has.
+const maxHosts = 1 << 17
 
 // withPort appends the port to a host that has none; what is no address stays as
 // it is, for Validate.

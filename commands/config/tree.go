@@ -16,11 +16,17 @@ import (
 // Limits of a document, checked before anything is built from it.
 const (
 	maxFileBytes = 1 << 20
-	maxNodes     = 50000 // after aliases are followed
+	maxNodes     = 20000 // after aliases are followed
 	maxDepth     = 32
 )
 
 const mergeTag = "!!merge"
+
+// commentTab is the margin of a comment that has a line, or a line after a dash,
+// to itself. Tabs in it are harmless, but the YAML parser refuses them; each
+// becomes one space, so that columns stay right. Tabs between a value and its
+// comment the parser takes as they are.
+var commentTab = regexp.MustCompile(`(?m)^[ \t-]*\t[ \t]*#`)
 
 // parseTree makes the tree of the one document in data: a mapping without
 // aliases, merge keys and duplicate keys, or nil when the document is empty or
@@ -30,7 +36,9 @@ func parseTree(p *problems, data []byte) *yaml.Node {
 		p.add(Position{}, fault.Config, "", "", "the file is larger than %d bytes", maxFileBytes)
 		return nil
 	}
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	decoder := yaml.NewDecoder(bytes.NewReader(commentTab.ReplaceAllFunc(data, func(margin []byte) []byte {
+		return bytes.ReplaceAll(margin, []byte("\t"), []byte(" "))
+	})))
 	var document, second yaml.Node
 	if err := decoder.Decode(&document); errors.Is(err, io.EOF) {
 		return nil
@@ -64,14 +72,14 @@ var syntaxLine = regexp.MustCompile(`^yaml: line (\d+): `)
 // with its place, since the scanner's own words do not help.
 func (p *problems) syntax(data []byte, err error) {
 	for i, line := range strings.Split(string(data), "\n") {
-		indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+		indent := line[:len(line)-len(strings.TrimLeft(line, " \t-"))]
 		rest := strings.TrimSpace(line)
 		if tab := strings.IndexByte(indent, '\t'); tab >= 0 && rest != "" && rest[0] != '#' {
 			p.add(Position{Line: i + 1, Column: tab + 1}, fault.Config, "", "indent with spaces only", "a tab in the indentation")
 			return
 		}
 	}
-	why, pos := err.Error(), Position{}
+	why, pos := err.Error(), Position{Line: 1} // the parser leaves a first line out
 	if m := syntaxLine.FindStringSubmatch(why); m != nil {
 		pos.Line, _ = strconv.Atoi(m[1])
 		why = strings.TrimPrefix(why, m[0])
@@ -117,6 +125,7 @@ func (x *expander) expand(n *yaml.Node, path string, depth int) *yaml.Node {
 
 func (x *expander) mapping(n, clone *yaml.Node, path string, depth int) {
 	var merged []*yaml.Node
+	lines := map[string]int{} // of the keys so far
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key := x.expand(n.Content[i], path, depth+1)
 		if x.failed {
@@ -131,23 +140,24 @@ func (x *expander) mapping(n, clone *yaml.Node, path string, depth int) {
 			merged = append(merged, value)
 			continue
 		}
-		if first, _ := lookup(clone, key.Value); first != nil {
+		if first, ok := lines[key.Value]; ok {
 			x.problems.add(position(key), fault.Config, join(path, key.Value), "keep one of the two",
-				"the key is given twice (first in line %d)", first.Line)
+				"the key is given twice (first in line %d)", first)
 			continue
 		}
+		lines[key.Value] = key.Line
 		clone.Content = append(clone.Content, key, value)
 	}
 	for _, from := range merged {
-		mergeInto(clone, from)
+		mergeInto(clone, from, lines)
 	}
 }
 
-// mergeInto adds the entries of a "<<" value that the mapping does not have.
-func mergeInto(m, from *yaml.Node) {
+// mergeInto adds the entries of a "<<" value whose keys the mapping does not have.
+func mergeInto(m, from *yaml.Node, has map[string]int) {
 	if from.Kind == yaml.SequenceNode {
 		for _, one := range from.Content {
-			mergeInto(m, one)
+			mergeInto(m, one, has)
 		}
 		return
 	}
@@ -155,8 +165,10 @@ func mergeInto(m, from *yaml.Node) {
 		return
 	}
 	for i := 0; i+1 < len(from.Content); i += 2 {
-		if k, _ := lookup(m, from.Content[i].Value); k == nil {
-			m.Content = append(m.Content, from.Content[i], from.Content[i+1])
+		key := from.Content[i]
+		if _, ok := has[key.Value]; !ok {
+			has[key.Value] = key.Line
+			m.Content = append(m.Content, key, from.Content[i+1])
 		}
 	}
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -70,6 +69,7 @@ func (v validator) replicas(s *Server) {
 	seen := map[string]int{}
 	for i, replica := range s.MgmtSvcReplicas {
 		key := item("mgmt_svc_replicas", i)
+		replica = withPort(replica, s.Port)
 		host, port, err := net.SplitHostPort(replica)
 		if err != nil || host == "" || strings.ContainsAny(host, "[]*?, /") {
 			v.bad(codeBadReplicas, key, "write HOST or HOST:PORT", "%q is no address", replica)
@@ -184,19 +184,23 @@ func (v validator) hugepages(s *Server) {
 
 // exclusions checks that no excluded device is used.
 func (v validator) exclusions(s *Server) {
-	for i, address := range s.BdevExclude {
-		key := item("bdev_exclude", i)
-		excluded, ok := parsePCI(address)
-		if !ok {
-			v.bad(codeBadConfig, key, "write DDDD:BB:DD.F, as in 0000:81:00.0", "%q is no PCI address", address)
-			continue
-		}
-		for n, e := range s.Engines {
-			for _, t := range e.Bdevs() {
-				if slices.ContainsFunc(t.BdevList, func(used string) bool { a, ok := parsePCI(used); return ok && a == excluded }) {
-					v.bad(codeBdevExcludeClash, key, "remove it from one of the two lists", "%s is excluded, but engines[%d] uses it", address, n)
+	users := map[pciAddress]int{}
+	for n, e := range s.Engines {
+		for _, t := range e.Bdevs() {
+			for _, used := range t.BdevList {
+				if address, ok := parsePCI(used); ok {
+					users[address] = n
 				}
 			}
+		}
+	}
+	for i, text := range s.BdevExclude {
+		key := item("bdev_exclude", i)
+		address, ok := parsePCI(text)
+		if !ok {
+			v.bad(codeBadConfig, key, "write DDDD:BB:DD.F, as in 0000:81:00.0", "%q is no PCI address", text)
+		} else if n, used := users[address]; used {
+			v.bad(codeBdevExcludeClash, key, "remove it from one of the two lists", "%s is excluded, but engines[%d] uses it", text, n)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"daosbox/cluster/fault"
@@ -87,7 +88,7 @@ func (v validator) acrossEngines(s *Server) {
 		key := item("engines", i)
 		if e.FabricIface != "" && e.FabricIfacePort != 0 {
 			u.claim(fault.DuplicateFabricEndpoint, key, "fabric_iface_port",
-				fmt.Sprintf("%s, %s, port %d", e.Provider, e.FabricIface, e.FabricIfacePort), "give each engine its own port", "the fabric endpoint")
+				strings.TrimSpace(fmt.Sprintf("%s %s port %d", e.Provider, e.FabricIface, e.FabricIfacePort)), "give each engine its own port", "the fabric endpoint")
 		}
 		u.claim(codeDuplicateLogFile, key, "log_file", e.LogFile, "give each engine its own log file", "the log file")
 		for j, t := range e.Storage {
@@ -160,14 +161,15 @@ func (v validator) sameAsFirst(key string, first, e *Engine) {
 	if a == nil || b == nil {
 		return
 	}
+	tier := item(join(key, "storage"), slices.Index(e.Storage, b))
 	if a.Class != b.Class {
-		v.bad(codeScmClassMismatch, join(key, "storage"), "give the first tier of all engines the same class",
+		v.bad(codeScmClassMismatch, join(tier, "class"), "give the first tier of all engines the same class",
 			"class %s, but engines[0] has %s", b.Class, a.Class)
 	}
 	x, y := a.ScmHugepagesDisabled, b.ScmHugepagesDisabled
 	if (x == nil) != (y == nil) || x != nil && *x != *y {
-		v.bad(codeScmHugepageMismatch, join(key, "storage"), "write the same scm_hugepages_disabled into all engines, or into none",
-			"scm_hugepages_disabled differs from engines[0]")
+		v.bad(codeScmHugepageMismatch, join(tier, "scm_hugepages_disabled"), "write the same scm_hugepages_disabled into all engines, or into none",
+			"the value, or its absence, differs from engines[0]")
 	}
 }
 
