@@ -112,7 +112,18 @@ func (r *JoinRequest) size() int {
 func (b JoinBatch) apply(db *DB, _ string) Result {
 	res := Result{Joins: make([]JoinResult, 0, len(b.Joins))}
 	joined := false
+	here := make(map[string]int) // operations of this batch, by id
 	for i := range b.Joins {
+		id := b.Joins[i].OpID
+		if at, twice := here[id]; twice {
+			row := res.Joins[at]
+			row.replayed = true
+			res.Joins = append(res.Joins, row)
+			continue
+		}
+		if id != "" {
+			here[id] = i
+		}
 		row := db.joinOnce(&b.Joins[i])
 		joined = joined || row.Err == nil && !row.replayed
 		res.Joins = append(res.Joins, row)
@@ -180,7 +191,7 @@ func (db *DB) join(r *JoinRequest) (JoinResult, error) {
 	var row JoinResult
 	switch {
 	case r.Replace:
-		row, err = db.joinReplace(m, known)
+		row, err = db.joinReplace(m)
 	case known != nil:
 		row, err = db.joinKnown(m, known, r.Rank)
 	default:
@@ -350,9 +361,9 @@ func (db *DB) equalMember(m *Member) *Member {
 
 // joinReplace puts new storage in the place of a member. Whether a pool still has
 // the rank enabled was asked by the leader, which alone can ask the engines.
-func (db *DB) joinReplace(m, known *Member) (JoinResult, error) {
-	if known != nil && known.UUID == m.UUID {
-		return db.joinKnown(m, known, m.Rank) // replaced already, and started again
+func (db *DB) joinReplace(m *Member) (JoinResult, error) {
+	if mine := db.memberByUUID(m.UUID); mine != nil {
+		return db.joinKnown(m, mine, m.Rank) // replaced already, and started again
 	}
 	old := db.equalMember(m)
 	if old == nil || m.Rank != NilRank && m.Rank != old.Rank {

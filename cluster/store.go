@@ -156,7 +156,7 @@ func dirOf(path string) string {
 
 // openWAL opens the log. The list of segments is a memory-mapped tree: reading a
 // damaged one may fault, which is caught and told like any other damage.
-func openWAL(dir string, logger hclog.Logger) (log *wal.WAL, err error) {
+func openWAL(dir string, logger hclog.Logger) (log *fileLog, err error) {
 	meta := filepath.Join(dir, metadb.FileName)
 	old := debug.SetPanicOnFault(true)
 	defer debug.SetPanicOnFault(old)
@@ -166,7 +166,7 @@ func openWAL(dir string, logger hclog.Logger) (log *wal.WAL, err error) {
 		}
 	}()
 	named := &namingMeta{path: meta}
-	log, err = wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentSize(segmentSize),
+	opened, err := wal.Open(dir, wal.WithLogger(logger), wal.WithSegmentSize(segmentSize),
 		wal.WithCodec(sumCodec{}), wal.WithMetaStore(named),
 		wal.WithSegmentFiler(&namingFiler{Filer: segment.NewFiler(dir, fs.New()), dir: dir}))
 	if err != nil {
@@ -178,8 +178,18 @@ func openWAL(dir string, logger hclog.Logger) (log *wal.WAL, err error) {
 		}
 		return nil, storeFault(dir, err)
 	}
-	return log, nil
+	return &fileLog{WAL: opened, meta: named}, nil
 }
+
+// fileLog is a log that also closes its list of segments, which the log itself
+// leaves open and locked.
+type fileLog struct {
+	*wal.WAL
+	meta *namingMeta
+}
+
+// Close releases all files.
+func (l *fileLog) Close() error { return errors.Join(l.WAL.Close(), l.meta.Close()) }
 
 // namingMeta adds the file's name to what goes wrong with the list of segments.
 type namingMeta struct {
@@ -195,6 +205,11 @@ func (m *namingMeta) Load(dir string) (types.PersistentState, error) {
 		return state, storeFault(m.path, err)
 	}
 	m.open = true
+	// The log notes its own codec for every segment, whatever codec it was given,
+	// and refuses to open what another codec wrote. All segments here are ours.
+	for i := range state.Segments {
+		state.Segments[i].Codec = sumCodec{}.ID()
+	}
 	return state, nil
 }
 
@@ -205,13 +220,24 @@ type namingFiler struct {
 	dir string
 }
 
+// asWritten returns what a segment's header says: see namingMeta.Load.
+func asWritten(info types.SegmentInfo) types.SegmentInfo {
+	info.Codec = wal.CodecBinaryV1
+	return info
+}
+
+// Create implements types.SegmentFiler.
+func (f *namingFiler) Create(info types.SegmentInfo) (types.SegmentWriter, error) {
+	return f.Filer.Create(asWritten(info))
+}
+
 func (f *namingFiler) path(info types.SegmentInfo) string {
 	return filepath.Join(f.dir, segment.FileName(info))
 }
 
 // Open implements types.SegmentFiler.
 func (f *namingFiler) Open(info types.SegmentInfo) (types.SegmentReader, error) {
-	r, err := f.Filer.Open(info)
+	r, err := f.Filer.Open(asWritten(info))
 	if err != nil {
 		return nil, storeFault(f.path(info), err)
 	}
@@ -220,13 +246,13 @@ func (f *namingFiler) Open(info types.SegmentInfo) (types.SegmentReader, error) 
 
 // RecoverTail implements types.SegmentFiler.
 func (f *namingFiler) RecoverTail(info types.SegmentInfo) (types.SegmentWriter, error) {
-	if err := checkTail(f.path(info), info); err != nil {
+	if err := checkTail(f.path(info), asWritten(info)); err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, err // expected after a crash; the caller makes the file
 		}
 		return nil, storeFault(f.path(info), err)
 	}
-	w, err := f.Filer.RecoverTail(info)
+	w, err := f.Filer.RecoverTail(asWritten(info))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, storeFault(f.path(info), err)
 	}
