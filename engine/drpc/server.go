@@ -312,6 +312,9 @@ func (s *Server) handle(ctx context.Context, call *Call, module Module) ([]byte,
 	if err != nil || out == nil {
 		return nil, err
 	}
+	if ready, ok := out.(*Encoded); ok {
+		return ready.body, nil
+	}
 	if out, err = toFamily(FamilyOf(call.Framing), out); err != nil {
 		return nil, errors.Join(errMarshal, err)
 	}
