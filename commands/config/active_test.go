@@ -64,10 +64,10 @@ func TestActive(t *testing.T) {
 	}
 }
 
-// The order of the keys, as documented for the newest release; those of ours come
-// last, the deprecated ones never appear.
+// The order of the keys, as documented for the newest release, with control_addr
+// and engine_binary of ours among them; the deprecated ones never appear.
 func TestActiveKeyOrder(t *testing.T) {
-	top := `port control_iface transport_config engines bdev_exclude disable_vfio disable_vmd disable_hotplug
+	top := `port control_iface control_addr transport_config engines bdev_exclude disable_vfio disable_vmd disable_hotplug
 		nr_hugepages system_ram_reserved disable_hugepages allow_numa_imbalance allow_thp control_log_mask control_log_file
 		control_log_json helper_log_file fault_path telemetry_port core_dump_filter client_env_vars support_config name
 		socket_dir provider fabric_iface fabric_iface_port bypass_health_chk crt_timeout secondary_provider_endpoints

@@ -1,5 +1,10 @@
 package config
 
+import (
+	"fmt"
+	"path/filepath"
+)
+
 // OpenServer reads the file at path, applies the overrides and defaults, and
 // checks the rules: every problem of the file is in the one error. The
 // configuration is nil when there is an error; the hints are for stderr.
@@ -55,7 +60,11 @@ func OpenControl(path string, o ControlOverrides) (*Control, []Hint, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return CheckControl(path, data, o)
+	c, hints, err := CheckControl(path, data, o)
+	if filepath.Base(path) == oldControlFile {
+		hints = append(hints, Hint{File: path, Text: fmt.Sprintf("%s (0.4-1.0) is now called %s", oldControlFile, controlFile)})
+	}
+	return c, hints, err
 }
 
 // CheckControl is OpenControl for a text that is in memory.

@@ -81,10 +81,6 @@ func TestWrongTypes(t *testing.T) {
 func TestAcceptedForms(t *testing.T) {
 	is := is.New(t)
 	s, _, err := ParseServer("f", []byte(`
-common: &t {allow_insecure: yes}
-`))
-	is.True(err != nil) // an anchor's home must be a known key
-	s, _, err = ParseServer("f", []byte(`
 control_log_mask: debug
 core_dump_filter: 0x1F
 disable_vfio: On

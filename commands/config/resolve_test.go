@@ -173,8 +173,9 @@ func TestFind(t *testing.T) {
 	a, _, err := OpenAgent(path, AgentOverrides{})
 	is.NoErr(err)
 	is.Equal(a.Name, "a")
-	c, _, err := OpenControl(filepath.Join(conf, "daos.yml"), ControlOverrides{})
+	c, hints, err := OpenControl(filepath.Join(conf, "daos.yml"), ControlOverrides{})
 	is.NoErr(err)
+	is.Equal(len(hints), 1) // the file has a new name
 	is.Equal(c.Name, "a")
 	_, _, err = LoadServer("")
 	is.Equal(fault.Of(err), codeNoPath)

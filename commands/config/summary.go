@@ -12,7 +12,10 @@ func (s *Server) Summary() string {
 	row(&b, "system", s.Name)
 	row(&b, "replicas", strings.Join(s.MgmtSvcReplicas, ", "))
 	iface := "all interfaces"
-	if s.ControlIface != "" {
+	switch {
+	case s.ControlAddr != "":
+		iface = s.ControlAddr
+	case s.ControlIface != "":
 		iface = "interface " + s.ControlIface
 	}
 	ports := fmt.Sprintf("control %d on %s", s.Port, iface)

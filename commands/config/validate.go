@@ -2,6 +2,7 @@ package config
 
 import (
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,7 @@ func (s *Server) validate(p *problems) {
 		v.bad(codeBadConfig, "engine_auto_restart_min_delay", "give seconds, or leave the key out for 300", "%d is negative", s.EngineAutoRestartMinDelay)
 	}
 	v.ports(s)
+	v.address(s)
 	v.faultDomain(s)
 	v.environment("client_env_vars", s.ClientEnvVars)
 	if strings.Contains(s.Provider, ",") {
@@ -107,6 +109,19 @@ func (v validator) ports(s *Server) {
 	}
 }
 
+// address checks control_addr, which must be one that a socket can be bound to.
+func (v validator) address(s *Server) {
+	if s.ControlAddr == "" {
+		return
+	}
+	if ip, err := netip.ParseAddr(s.ControlAddr); err != nil || !ip.Is4() || ip.IsUnspecified() || ip.IsMulticast() {
+		v.bad(codeBadConfig, "control_addr", "write an address of this host, as in 127.0.0.2", "%q is no IPv4 address of a host", s.ControlAddr)
+	}
+	if s.ControlIface != "" {
+		v.bad(codeBadConfig, "control_addr", "keep one of control_addr and control_iface", "control_addr and control_iface are both set")
+	}
+}
+
 // maxFaultLayers is the depth of a fault domain below its root.
 const maxFaultLayers = 2
 
@@ -144,7 +159,8 @@ func (v validator) faultDomain(s *Server) {
 	}
 }
 
-// environment checks pairs of the form NAME=VALUE.
+// environment checks pairs of the form NAME=VALUE. A value that has no effect, or
+// hardly the wanted one, is no reason not to start.
 func (v validator) environment(key string, pairs []string) {
 	for i, pair := range pairs {
 		name, value, ok := strings.Cut(pair, "=")
@@ -153,9 +169,9 @@ func (v validator) environment(key string, pairs []string) {
 		case !ok || name == "" || strings.ContainsAny(name, " \t\x00"):
 			v.bad(codeBadConfig, at, "write NAME=VALUE", "%q sets no variable", pair)
 		case value == "":
-			v.bad(codeBadConfig, at, "give a value, or remove the entry", "%s has no value", name)
+			v.hint(v.source.position(at), at, "%s has no value and is left out", name)
 		case len(value) > 1 && (value[0] == '"' || value[0] == '\'') && value[len(value)-1] == value[0]:
-			v.bad(codeBadConfig, at, "remove the quotes, they would become part of the value", "the value of %s is quoted", name)
+			v.hint(v.source.position(at), at, "the quotes become part of the value of %s: remove them if they are not meant to", name)
 		}
 	}
 }

@@ -62,8 +62,8 @@ func (v validator) fabric(key string, s *Server, e *Engine) {
 	switch n := len(splitList(e.FabricIface)); {
 	case n == 0:
 		v.bad(codeBadConfig, join(key, "fabric_iface"), "name the interface; \"daos_server network scan\" lists them", "the engine has no fabric interface")
-	case n != max(len(splitList(e.Provider)), 1):
-		v.bad(codeBadConfig, join(key, "fabric_iface"), "name one interface per provider", "%q are %d interfaces", e.FabricIface, n)
+	case n > 1: // one per provider, of which there is one
+		v.bad(codeBadConfig, join(key, "fabric_iface"), "name one interface", "%q are %d interfaces", e.FabricIface, n)
 	}
 	switch port := e.FabricIfacePort; {
 	case port == 0:

@@ -79,6 +79,10 @@ func TestServerRules(t *testing.T) {
 		"a range":     {"mgmt_svc_replicas: ['a[1-3]']\n", []fault.Code{codeBadReplicas}, "mgmt_svc_replicas[0]"},
 		"bad port":    {"mgmt_svc_replicas: ['a:x']\n", []fault.Code{codeBadControlPort}, "mgmt_svc_replicas[0]"},
 		"port zero":   {"mgmt_svc_replicas: ['a:0']\n", []fault.Code{codeBadControlPort}, "mgmt_svc_replicas[0]"},
+		"address":     {doc: "control_addr: 127.0.0.2\n"},
+		"no address":  {"control_addr: lo\n", []fault.Code{plain}, "control_addr"},
+		"any address": {"control_addr: 0.0.0.0\n", []fault.Code{plain}, "control_addr"},
+		"two places":  {"control_addr: 127.0.0.2\ncontrol_iface: lo\n", []fault.Code{plain}, "control_addr"},
 		"IPv6":        {doc: "mgmt_svc_replicas: ['::1', '[::2]', '[::3]:10002']\n"},
 
 		"metadata device":  {"control_metadata: {device: /dev/sdb}\n", []fault.Code{codeMetadataNoPath}, "control_metadata.path"},
@@ -86,7 +90,7 @@ func TestServerRules(t *testing.T) {
 		"restart delay":    {"engine_auto_restart_min_delay: -1\n", []fault.Code{plain}, "engine_auto_restart_min_delay"},
 		"two providers":    {"provider: ofi+tcp,ofi+verbs\n", []fault.Code{plain}, "provider"},
 		"no provider":      {strings.Replace(oneEngine("  storage: ["+ram+"]\n"), "provider: ofi+tcp\n", "", 1), []fault.Code{codeBadProvider}, "provider"},
-		"client variables": {"client_env_vars: [A, B=, C=\"d\", D='e', '=f', G=h]\n", []fault.Code{plain, plain, plain, plain, plain}, "client_env_vars[0]"},
+		"client variables": {"client_env_vars: [A, B=, C=\"d\", D='e', '=f', G=h]\n", []fault.Code{plain, plain}, "client_env_vars[0]"},
 		"fault path":       {"fault_path: rack\n", []fault.Code{codeFaultDomain}, "fault_path"},
 		"fault level":      {"fault_path: /a//b\n", []fault.Code{codeFaultDomain}, "fault_path"},
 		"fault labels":     {"fault_path: /rack=a/b\n", []fault.Code{codeFaultDomain}, "fault_path"},
@@ -180,6 +184,18 @@ func TestStorageRules(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { checkRule(t, c.doc, c.codes, "") })
 	}
+}
+
+func TestEnvironmentHints(t *testing.T) {
+	is := is.New(t)
+	s, hints, err := CheckServer("f", []byte(oneEngine("  env_vars: [A=, 'B=\"c\"', \"D='e'\", F=g]\n  storage: ["+ram+"]\n")), ServerOverrides{})
+	is.NoErr(err)
+	is.Equal(len(hints), 3)
+	is.Equal(hints[0].Key, "engines[0].env_vars[0]")
+	value, ok := s.Engines[0].Env("F")
+	is.True(ok && value == "g")
+	_, ok = s.Engines[0].Env("X")
+	is.True(!ok)
 }
 
 // Class dir is for the emulated engine only.
