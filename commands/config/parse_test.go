@@ -316,7 +316,7 @@ func TestLargeDocuments(t *testing.T) {
 		})
 	}
 	is := is.New(t)
-	_, _, err := CheckAgent("f", []byte("access_points:\n"+strings.Repeat("- a[1-16000],b[1-16000]\n- c[1-16000],d[1-16000]\n", 50)+
+	_, _, err := CheckAgent("f", []byte("access_points:\n"+strings.Repeat("- a[1-16000],b[1-16000]\n- c[1-16000],d[1-16000]\n", 5)+
 		"- e[1-16000],f[1-16000],g[1-16000],h[1-16000],i[1-16000]\n"), AgentOverrides{})
 	is.Equal(len(Problems(err)), 1)
 }

@@ -64,11 +64,11 @@ type SupportConfig struct {
 // Server is daos_server.yml. The order of the fields is the order of the keys in
 // the active configuration.
 type Server struct {
-	Port              int           `yaml:"port"`
-	ControlIface      string        `yaml:"control_iface,omitempty"`
+	Port         int    `yaml:"port"`
+	ControlIface string `yaml:"control_iface,omitempty"`
 	// ControlAddr is ours: the one IPv4 address to listen on and to be known by,
 	// for hosts whose interface has several. It wins over control_iface.
-	ControlAddr string `yaml:"control_addr,omitempty"`
+	ControlAddr       string        `yaml:"control_addr,omitempty"`
 	Transport         Transport     `yaml:"transport_config"`
 	Engines           []*Engine     `yaml:"engines"`
 	BdevExclude       []string      `yaml:"bdev_exclude,omitempty"`

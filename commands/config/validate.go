@@ -118,7 +118,7 @@ func (v validator) address(s *Server) {
 		v.bad(codeBadConfig, "control_addr", "write an address of this host, as in 127.0.0.2", "%q is no IPv4 address of a host", s.ControlAddr)
 	}
 	if s.ControlIface != "" {
-		v.bad(codeBadConfig, "control_addr", "keep one of control_addr and control_iface", "control_addr and control_iface are both set")
+		v.hint(v.source.position("control_iface"), "control_iface", "control_iface has no effect because control_addr is set: keep one of the two")
 	}
 }
 
