@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 
 	"daosbox/engine/drpc"
@@ -25,7 +26,8 @@ const childEnv = "EMULATOR_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) == "" {
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
+		return
 	}
 	if err := Run(context.Background(), os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -39,9 +41,10 @@ const patience = 30 * time.Second
 type server struct {
 	dir    string
 	notice chan *pb.NotifyReadyReq
-	refuse bool // answer NotifyReady with FAILURE
 
 	mu     sync.Mutex
+	refuse bool     // answer NotifyReady with FAILURE
+	pool   []uint32 // replicas of every pool
 	events []*pb.RASEvent
 	news   chan struct{}
 }
@@ -78,7 +81,10 @@ func (s *server) handle(_ context.Context, call *drpc.Call) (proto.Message, erro
 		if err := drpc.Unmarshal(call.Body, req); err != nil {
 			return nil, err
 		}
-		if s.refuse {
+		s.mu.Lock()
+		refuse := s.refuse
+		s.mu.Unlock()
+		if refuse {
 			return nil, fmt.Errorf("not now")
 		}
 		s.notice <- req
@@ -93,6 +99,10 @@ func (s *server) handle(_ context.Context, call *drpc.Call) (proto.Message, erro
 		s.mu.Unlock()
 		s.news <- struct{}{}
 		return &pb.ClusterEventResp{Sequence: req.GetSequence()}, nil
+	case drpc.MethodGetPoolSvc:
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return &pb.GetPoolSvcResp{Svcreps: s.pool}, nil
 	case drpc.MethodGetSysProps:
 		return &pb.SystemGetPropResp{Properties: map[string]string{"self_heal": "exclude;pool_exclude;pool_rebuild"}}, nil
 	}
@@ -124,13 +134,31 @@ func (s *server) await(t *testing.T, what string, match func(*pb.RASEvent) bool)
 type child struct {
 	t       *testing.T
 	cmd     *exec.Cmd
-	out     bytes.Buffer
+	out     output
 	srv     *server
 	scm     string
 	framing drpc.Framing
 	ready   *pb.NotifyReadyReq
 	done    chan error
 	rank    uint32
+}
+
+// output collects what a process prints; it may be read meanwhile.
+type output struct {
+	mu   sync.Mutex
+	data bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.data.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.data.String()
 }
 
 // launch starts an emulator; args come on top of the usual ones.
@@ -266,4 +294,13 @@ func (c *child) signaled() syscall.Signal {
 		return -1
 	}
 	return status.Signal()
+}
+
+func dialSocket(t *testing.T, path string) net.Conn {
+	t.Helper()
+	nc, err := net.Dial("unixpacket", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return nc
 }

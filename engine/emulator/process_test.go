@@ -129,7 +129,9 @@ func TestDeaths(t *testing.T) {
 	is.True(c.wait() != nil)
 	is.True(strings.Contains(c.out.String(), "cannot use SCM mount"))
 
+	srv.mu.Lock()
 	srv.refuse = true
+	srv.mu.Unlock()
 	c = launch(t, srv, drpc.Chunked, t.TempDir(), 0, nil)
 	is.True(c.wait() != nil)
 	is.Equal(c.cmd.ProcessState.ExitCode(), 1)

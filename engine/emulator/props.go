@@ -203,7 +203,7 @@ func rankSet(ranks []uint32) string {
 	for _, r := range ranks {
 		set.Add(hostlist.Rank(r))
 	}
-	return set.Bracketed()
+	return "[" + set.String() + "]"
 }
 
 func poolGetProp(_ context.Context, _ *engine, s *service, req *pb.PoolGetPropReq) (proto.Message, bool, error) {
