@@ -1,0 +1,124 @@
+package dmg
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"os"
+
+	"daosbox/cluster/fault"
+	"daosbox/cluster/pki"
+	"daosbox/cluster/wire"
+	"daosbox/commands/cli"
+	"daosbox/commands/config"
+	"daosbox/commands/control"
+)
+
+// app is one run of dmg: its switches, and what a verb asks to be made of them.
+type app struct {
+	*cli.Tool
+	insecure   bool
+	configPath string
+	logFile    string
+	hostList   string // -l before the verb
+
+	cfg      *config.Control
+	identity *pki.Identity
+	log      io.Closer
+}
+
+func newApp(t *cli.Tool) *app { return &app{Tool: t} }
+
+func (a *app) close() {
+	if a.log != nil {
+		_ = a.log.Close()
+	}
+}
+
+// openLog sends what is logged to --log-file as well, in full.
+func (a *app) openLog() error {
+	if a.logFile == "" {
+		return nil
+	}
+	f, err := os.OpenFile(a.Path(a.logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fault.Wrap(fault.Usage, err, "cannot open the log file")
+	}
+	a.log = f
+	file := cli.DaemonLog(f, cli.LevelTrace, a.JSONLog)
+	a.Log = slog.New(slog.NewMultiHandler(a.Log.Handler(), file.Handler()))
+	return nil
+}
+
+// config reads the configuration once; hosts (-l) replace its host list. Advice
+// about old keys goes to standard error.
+func (a *app) config(hosts string) (*config.Control, error) {
+	if a.cfg != nil {
+		return a.cfg, nil
+	}
+	path, err := config.FindControl(a.Path(a.configPath), a.Getenv("HOME"), "")
+	if err != nil {
+		return nil, err
+	}
+	cfg, hints, err := config.OpenControl(path, config.ControlOverrides{Insecure: a.insecure, HostList: hosts})
+	for _, hint := range hints {
+		a.Notice("%s", hint)
+	}
+	if err != nil {
+		return nil, err
+	}
+	a.cfg = cfg
+	a.Log.Debug("configuration", "file", path, "hosts", cfg.HostList)
+	return cfg, nil
+}
+
+// client is how servers are called: with our certificate unless insecure, asking
+// those named by hosts (-l) or else the configured ones. It connects nothing yet.
+func (a *app) client(hosts string) (*control.Client, error) {
+	if hosts == "" {
+		hosts = a.hostList
+	}
+	cfg, err := a.config(hosts)
+	if err != nil {
+		return nil, err
+	}
+	dialer := &wire.Dialer{Logger: a.Log}
+	if !cfg.Transport.AllowInsecure {
+		files := pki.Files{CA: cfg.Transport.CACert, Cert: cfg.Transport.Cert, Key: cfg.Transport.Key}
+		if a.identity, err = pki.Load(files, pki.Admin); err != nil {
+			return nil, err
+		}
+		dialer.TLS = a.identity.ClientTLS()
+	}
+	return &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log}, nil
+}
+
+// explain says which of our certificates a server refused, where TLS did not.
+func (a *app) explain(err error) error {
+	if err == nil || a.identity == nil {
+		return err
+	}
+	return a.identity.Explain(err)
+}
+
+// ask sends a request to the management service, showing on a terminal how far it
+// is. what names the command in the error: "system stop".
+func ask[Req, Resp any](ctx context.Context, a *app, what string, method control.Method[Req, Resp], req *Req) (Resp, error) {
+	client, err := a.client("")
+	if err != nil {
+		var none Resp
+		return none, err
+	}
+	p := newProgress(a.Env)
+	defer p.clear()
+	resp, err := control.Ask(ctx, client, method, req, func(at control.Progress) { p.show(what + ": " + stepText(at)) })
+	if err != nil {
+		return resp, failed(what, a.explain(err))
+	}
+	return resp, nil
+}
+
+// failed names the command that an error belongs to and keeps the error's code.
+func failed(what string, err error) error {
+	return fault.Wrap(fault.Of(err), err, "%s failed", what)
+}
