@@ -60,7 +60,8 @@
 // # Where it differs from a real engine
 //
 // No data path: no containers, no handles, no client requests. Rebuild is
-// instantaneous. The checker is not emulated: with -C its methods are still
+// instantaneous. A pool service keeps the replicas it was made with, also when one
+// of them is excluded. The checker is not emulated: with -C its methods are still
 // unknown. A NotifyReady that fails ends the process with status 1 and a reason,
 // where a real engine spins for ever. NVMe controllers cannot be used, only files
 // and memory devices.

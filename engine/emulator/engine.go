@@ -150,7 +150,10 @@ func (e *engine) takeGroup(next groupMap) (status drpc.Status, changed bool, rem
 	e.log.Info("group map taken", "version", next.Version, "members", len(next.Members))
 	self, _ := e.group.self()
 	if !slices.ContainsFunc(next.Members, func(m member) bool { return m.Rank == self }) {
-		e.background(func(ctx context.Context) { e.selfTerminate(ctx, 0) })
+		e.background(func(ctx context.Context) {
+			wait(ctx, lastReplyPause)
+			e.selfTerminate(ctx, 0)
+		})
 		return status, changed, removed
 	}
 	e.beats.setGroup(next)
@@ -193,6 +196,7 @@ func (e *engine) broadcastMaps(ctx context.Context) {
 	var next outgoing
 	var pending []member
 	timer := time.NewTimer(broadcastRetry)
+	timer.Stop() // nothing to repeat yet
 	defer timer.Stop()
 	for {
 		select {
@@ -203,8 +207,9 @@ func (e *engine) broadcastMaps(ctx context.Context) {
 			e.sendMap(ctx, next.groupMap, next.removed) // once: they may be gone
 		case <-timer.C:
 		}
-		pending = e.sendMap(ctx, next.groupMap, pending)
-		timer.Reset(broadcastRetry)
+		if pending = e.sendMap(ctx, next.groupMap, pending); len(pending) > 0 {
+			timer.Reset(broadcastRetry)
+		}
 	}
 }
 

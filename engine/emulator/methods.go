@@ -16,8 +16,8 @@ import (
 	"daosbox/engine/drpc/pb"
 )
 
-// abortPause lets a last reply leave the process before it aborts.
-const abortPause = 100 * time.Millisecond
+// lastReplyPause lets a last reply leave the process before the process dies.
+const lastReplyPause = 100 * time.Millisecond
 
 // row is one method of the engine: handle serves it where it arrives; pool, for
 // methods of a pool service, at the leader of the pool.
@@ -200,13 +200,14 @@ func (e *engine) setRank(_ context.Context, req *pb.SetRankReq) (proto.Message, 
 }
 
 // setUp opens the pools. The second one is answered and then aborts, as it does in
-// a real engine.
+// a real engine. The method has no request message: any message decodes its empty
+// body.
 func (e *engine) setUp(context.Context, *pb.DaosResp) (proto.Message, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.isSetUp {
 		e.log.Error("aborting: second SetUp in one process life")
-		time.AfterFunc(abortPause, func() { e.cfg.die(syscall.SIGABRT) })
+		time.AfterFunc(lastReplyPause, func() { e.cfg.die(syscall.SIGABRT) })
 		return new(pb.DaosResp), nil
 	}
 	e.isSetUp = true

@@ -49,6 +49,9 @@ func optionTable() []option {
 	}
 	targets := func(o *options, v string) error {
 		n, err := number(v, maxTargets)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("an engine needs a target")
+		}
 		o.targets = int(n)
 		return err
 	}

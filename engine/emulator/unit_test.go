@@ -31,7 +31,7 @@ func TestOptions(t *testing.T) {
 	o, err := parseOptions([]string{"-C"})
 	is.NoErr(err)
 	is.True(o.check)
-	for _, line := range []string{"-S 1", "-i", "-t", "-t x", "-T 0", "-T 5", "-g 1234567890123456", "--checker", "--check=1", "word", "-t 99999"} {
+	for _, line := range []string{"-S 1", "-i", "-t", "-t x", "-T 0", "-T 5", "-g 1234567890123456", "--checker", "--check=1", "word", "-t 99999", "-t 0"} {
 		_, err := parseOptions(strings.Fields(line))
 		is.Equal(fault.Of(err), fault.Usage) // refused
 	}
