@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -23,17 +24,18 @@ const firstIndex = 1
 func markFresh(stable raft.StableStore) error { return stable.SetUint64(freshKey, 1) }
 
 type freshness struct {
-	stable raft.StableStore
+	stores *Stores
 	is     atomic.Bool
-	commit atomic.Uint64             // highest commit index that a leader has told
 	raft   atomic.Pointer[raft.Raft] // nil until raft has started
-	mu     sync.Mutex
+
+	mu           sync.Mutex
+	term, commit uint64 // what the newest leader said, of this run
 }
 
 // loadFreshness reads the mark. A system of one replica has nobody to forget for.
-func loadFreshness(stable raft.StableStore, replicas int) (*freshness, error) {
-	f := &freshness{stable: stable}
-	value, err := stable.GetUint64(freshKey)
+func loadFreshness(stores *Stores, replicas int) (*freshness, error) {
+	f := &freshness{stores: stores}
+	value, err := stores.Stable.GetUint64(freshKey)
 	if err != nil && !unset(err) {
 		return nil, err
 	}
@@ -46,29 +48,41 @@ func loadFreshness(stable raft.StableStore, replicas int) (*freshness, error) {
 func unset(err error) bool { return err.Error() == "not found" }
 
 // heard notes what a leader says is committed.
-func (f *freshness) heard(commit uint64) {
-	for old := f.commit.Load(); commit > old && !f.commit.CompareAndSwap(old, commit); old = f.commit.Load() {
+func (f *freshness) heard(term, commit uint64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if term > f.term || term == f.term && commit > f.commit {
+		f.term, f.commit = term, commit
 	}
 }
 
 // mayVote reports whether the replica may vote for a candidate whose log ends at
 // an index.
-func (f *freshness) mayVote(candidateLast uint64, applied uint64) bool {
+func (f *freshness) mayVote(candidateLast uint64) bool {
 	if !f.is.Load() || candidateLast <= firstIndex {
 		return true
 	}
-	return f.caughtUp(applied)
+	f.look()
+	return !f.is.Load()
 }
 
-// caughtUp clears the mark when all that a leader said was committed is applied.
-func (f *freshness) caughtUp(applied uint64) bool {
-	if !f.is.Load() {
-		return true
+// look clears the mark when the replica has caught up: it has applied what the
+// leader said was committed, and that was an entry of the leader's own term. A new
+// leader does not know at first how much is committed; an entry of its own term is
+// after all of it.
+func (f *freshness) look() {
+	r := f.raft.Load()
+	if !f.is.Load() || r == nil {
+		return
 	}
-	if commit := f.commit.Load(); commit <= firstIndex || applied < commit {
-		return false
+	f.mu.Lock()
+	term, commit := f.term, f.commit
+	f.mu.Unlock()
+	if commit <= firstIndex || r.AppliedIndex() < commit || f.stores.termAt(commit) != term {
+		return
 	}
-	return f.clear() == nil // a failure is tried again at the next vote
+	// A failure is tried again at the next look.
+	_ = f.clear()
 }
 
 // clear takes the mark away: the replica has caught up, or leads.
@@ -78,7 +92,7 @@ func (f *freshness) clear() error {
 	if !f.is.Load() {
 		return nil
 	}
-	if err := f.stable.SetUint64(freshKey, 0); err != nil {
+	if err := f.stores.Stable.SetUint64(freshKey, 0); err != nil {
 		return err
 	}
 	f.is.Store(false)
@@ -91,13 +105,15 @@ type voteGuard struct {
 	raft.Transport
 	fresh  *freshness
 	logger *slog.Logger
+	every  time.Duration // how often a fresh replica looks whether it has caught up
+	told   time.Time     // when it was last said that no vote is given
 	out    chan raft.RPC
 	quit   chan struct{}
 	done   chan struct{}
 }
 
-func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger) *voteGuard {
-	g := &voteGuard{Transport: inner, fresh: fresh, logger: logger, out: make(chan raft.RPC),
+func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger, every time.Duration) *voteGuard {
+	g := &voteGuard{Transport: inner, fresh: fresh, logger: logger, every: every, out: make(chan raft.RPC),
 		quit: make(chan struct{}), done: make(chan struct{})}
 	go g.run()
 	return g
@@ -121,6 +137,12 @@ func (g *voteGuard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, 
 
 func (g *voteGuard) run() {
 	defer close(g.done)
+	var tick <-chan time.Time
+	if g.fresh.is.Load() {
+		ticker := time.NewTicker(g.every)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
 	for {
 		select {
 		case rpc := <-g.Transport.Consumer():
@@ -132,6 +154,10 @@ func (g *voteGuard) run() {
 			case <-g.quit:
 				return
 			}
+		case <-tick:
+			if g.fresh.look(); !g.fresh.is.Load() {
+				tick = nil
+			}
 		case <-g.quit:
 			return
 		}
@@ -141,23 +167,18 @@ func (g *voteGuard) run() {
 // refuse answers a request for a vote that must not be given, and takes note of
 // what leaders say.
 func (g *voteGuard) refuse(rpc raft.RPC) bool {
-	var applied uint64
-	if r := g.fresh.raft.Load(); r != nil {
-		applied = r.AppliedIndex()
-	}
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
-		g.fresh.heard(req.LeaderCommitIndex)
-		g.fresh.caughtUp(applied)
+		g.fresh.heard(req.Term, req.LeaderCommitIndex)
 	case *raft.RequestVoteRequest:
-		if g.fresh.mayVote(req.LastLogIndex, applied) {
+		if g.fresh.mayVote(req.LastLogIndex) {
 			return false
 		}
 		g.tell(string(req.ID))
 		rpc.Respond(&raft.RequestVoteResponse{RPCHeader: req.RPCHeader, Term: req.Term}, nil)
 		return true
 	case *raft.RequestPreVoteRequest:
-		if g.fresh.mayVote(req.LastLogIndex, applied) {
+		if g.fresh.mayVote(req.LastLogIndex) {
 			return false
 		}
 		g.tell(string(req.ID))
@@ -167,6 +188,12 @@ func (g *voteGuard) refuse(rpc raft.RPC) bool {
 	return false
 }
 
+// tellEvery keeps a replica that waits from filling the log.
+const tellEvery = time.Minute
+
 func (g *voteGuard) tell(candidate string) {
-	g.logger.Warn("does not vote: this replica is empty and has not caught up with a leader yet; if it is new or lost its disk, start the other replicas", "candidate", candidate)
+	if now := time.Now(); g.told.IsZero() || now.Sub(g.told) >= tellEvery {
+		g.told = now
+		g.logger.Warn("does not vote: this replica is empty and has not caught up with a leader yet; if it is new or lost its disk, start the other replicas", "candidate", candidate)
+	}
 }

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -119,13 +120,11 @@ func (s *Service) enabledIn(ctx context.Context, view *View, rank Rank) (string,
 		}
 		return pool, nil
 	}
-	for _, p := range view.PoolsUsing(rank) {
-		if p.Label != "" {
-			return p.Label, nil
-		}
-		return p.UUID, nil
+	using := view.PoolsUsing(rank)
+	if len(using) == 0 {
+		return "", nil
 	}
-	return "", nil
+	return cmp.Or(using[0].Label, using[0].UUID), nil
 }
 
 // batchJoins owns the queue while the lead lasts.

@@ -68,7 +68,7 @@ func (s *Service) prepare() error {
 			return err
 		}
 	}
-	s.fresh, err = loadFreshness(s.stores.Stable, len(s.cfg.Replicas))
+	s.fresh, err = loadFreshness(s.stores, len(s.cfg.Replicas))
 	if err != nil {
 		return storeFault(s.cfg.Dir, err)
 	}
@@ -146,7 +146,7 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) run(ctx context.Context) error {
 	trans, closeTransport := s.transport()
 	defer closeTransport()
-	guard := newVoteGuard(trans, s.fresh, s.cfg.Logger)
+	guard := newVoteGuard(trans, s.fresh, s.cfg.Logger, s.cfg.Timers.Commit)
 	defer guard.stop()
 	notify := make(chan bool, 8)
 	rc := s.cfg.raft(s.cfg.Logger)

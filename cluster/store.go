@@ -410,6 +410,19 @@ func (s *Stores) verifyEmpty(dir string) error {
 	return nil
 }
 
+// termAt returns the term of an entry, 0 when it is not known.
+func (s *Stores) termAt(index uint64) uint64 {
+	var entry raft.Log
+	if s.Log.GetLog(index, &entry) == nil {
+		return entry.Term
+	}
+	snapshots, err := s.Snapshots.List()
+	if err == nil && len(snapshots) > 0 && snapshots[0].Index == index {
+		return snapshots[0].Term
+	}
+	return 0
+}
+
 // resetTerm lets a bootstrap begin again that was interrupted after raft had set
 // the term.
 func (s *Stores) resetTerm() error {

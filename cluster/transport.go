@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -33,6 +35,16 @@ func newStreamLayer(ln net.Listener, self string, dial func(context.Context, str
 type trackedConn struct {
 	net.Conn
 	layer *streamLayer
+}
+
+// Read implements net.Conn. A connection that this side closed has simply ended,
+// which raft does not log as an error.
+func (c *trackedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if errors.Is(err, net.ErrClosed) {
+		err = io.EOF
+	}
+	return n, err
 }
 
 func (c *trackedConn) Close() error {
