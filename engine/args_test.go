@@ -115,7 +115,7 @@ func TestMergeLogMask(t *testing.T) {
 	} {
 		t.Run(c.mask+"/"+c.filter, func(t *testing.T) {
 			is := is.New(t)
-			got, err := mergeLogMask(c.mask, c.filter)
+			got, err := MergeLogMask(c.mask, c.filter)
 			is.NoErr(err)
 			is.Equal(got, c.want)
 		})
@@ -131,11 +131,11 @@ func FuzzMergeLogMask(f *testing.F) {
 		if strings.Contains(filter, "=") {
 			return
 		}
-		got, err := mergeLogMask(mask, filter)
+		got, err := MergeLogMask(mask, filter)
 		if err != nil {
 			return
 		}
-		again, err := mergeLogMask(got, filter)
+		again, err := MergeLogMask(got, filter)
 		if err != nil || again != got {
 			t.Fatalf("%q with %q: %q, then %q (%v)", mask, filter, got, again, err)
 		}

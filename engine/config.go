@@ -23,6 +23,9 @@ type Spec struct {
 	// personality of a program that has several).
 	Binary     string
 	BinaryArgs []string
+	// Arg0 is the name the program sees itself called by, Binary when empty; a
+	// program with several personalities goes by it.
+	Arg0 string
 	// Argv are the words of Args.Argv, Env those of EnvSpec.Env; nothing is added.
 	Argv []string
 	Env  []string

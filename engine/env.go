@@ -267,7 +267,7 @@ func (e EnvSpec) logMask(own *pairs) (string, error) {
 	if mask == "" || filter == "" {
 		return mask, nil
 	}
-	merged, err := mergeLogMask(mask, filter)
+	merged, err := MergeLogMask(mask, filter)
 	if err != nil {
 		return "", err
 	}

@@ -63,10 +63,10 @@ func parseLogMask(mask string) (base assignment, list []assignment, err error) {
 	return base, list, nil
 }
 
-// mergeLogMask works filter, a comma list of subsystems whose messages below
+// MergeLogMask works filter, a comma list of subsystems whose messages below
 // ERROR are wanted, into mask. Without a filter of ALL nothing below ERROR is
 // left but for the listed subsystems.
-func mergeLogMask(mask, filter string) (string, error) {
+func MergeLogMask(mask, filter string) (string, error) {
 	base, given, err := parseLogMask(mask)
 	if err != nil {
 		return "", err

@@ -40,9 +40,13 @@ func launch(spec Spec, index int, logger *slog.Logger) (*process, error) {
 	p := &process{done: make(chan error, 1)}
 	stdout := newLineWriter(logger, slog.LevelInfo, index, &p.tail)
 	stderr := newLineWriter(logger, slog.LevelError, index, &p.tail)
+	arg0 := spec.Arg0
+	if arg0 == "" {
+		arg0 = spec.Binary
+	}
 	cmd := &exec.Cmd{
 		Path:        spec.Binary,
-		Args:        append(append([]string{spec.Binary}, spec.BinaryArgs...), spec.Argv...),
+		Args:        append(append([]string{arg0}, spec.BinaryArgs...), spec.Argv...),
 		Env:         append([]string{}, spec.Env...), // never nil: nil would inherit ours
 		Dir:         spec.Dir,
 		Stdout:      stdout,

@@ -104,7 +104,7 @@ func (c *Conn) greet() error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.log.Debug("wire: received", "host", c.x.addr, "frame", p)
+	trace(c.log, "host", c.x.addr, p)
 	c.peerFrame = int(p.frame)
 	c.maxStreams = max(minStreams, int(p.streams))
 	// Streams that were opened before start with less than the server grants.
@@ -199,7 +199,7 @@ func (c *Conn) take(h header) error {
 	if err != nil {
 		return err
 	}
-	c.log.Debug("wire: received", "host", c.x.addr, "frame", frame{h, payload})
+	trace(c.log, "host", c.x.addr, frame{h, payload})
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch h.kind {

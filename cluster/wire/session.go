@@ -3,7 +3,6 @@ package wire
 import (
 	"context"
 	"encoding/binary"
-	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -178,9 +177,7 @@ func (c *session) take(h header) error {
 }
 
 func (c *session) trace(f frame) {
-	if log := c.server.log.to; log.Enabled(c.ctx, slog.LevelDebug) {
-		log.Debug("wire: received", "peer", c.peer.Addr, "frame", f.String())
-	}
+	trace(c.server.log.to, "peer", c.peer.Addr, f)
 }
 
 // open takes the start of a request.

@@ -17,6 +17,7 @@ package wire
 
 import (
 	"context"
+	"fmt"
 	"crypto/x509"
 	"log/slog"
 	"net"
@@ -58,6 +59,16 @@ type Sender interface {
 // carries the caller's deadline and ends on cancel, on loss of the connection and
 // when a drain runs out of time; a handler must then return.
 type Handler func(ctx context.Context, req *Request, out Sender) error
+
+// levelTrace is below debug: every frame is too much for looking at anything else.
+const levelTrace = slog.LevelDebug - 4
+
+// trace logs what came from a peer; it costs nothing unless somebody looks.
+func trace[T fmt.Stringer](log *slog.Logger, who string, peer any, what T) {
+	if log.Enabled(context.Background(), levelTrace) {
+		log.Log(context.Background(), levelTrace, "wire: received", who, peer, "frame", what.String())
+	}
+}
 
 func discard(l *slog.Logger) *slog.Logger {
 	if l == nil {

@@ -1,0 +1,349 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"daosbox/cluster/fault"
+	"daosbox/cluster/wire"
+
+	"github.com/google/uuid"
+)
+
+// Client calls the control API. It is safe for concurrent use.
+type Client struct {
+	// Dialer reaches servers; its TLS configuration is the caller's identity.
+	Dialer *wire.Dialer
+	// System is written into every request that names one.
+	System string
+	// Servers are addresses to ask first for the management service.
+	Servers []string
+	// Keep holds connections open between calls; for daemons.
+	Keep bool
+	// Log tells redirects and retries; nil is silent.
+	Log *slog.Logger
+
+	mu     sync.Mutex
+	conns  map[string]*wire.Conn
+	leader string
+}
+
+// Close ends the kept connections.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
+}
+
+// Call asks the server at addr. report may be nil.
+func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Method[Req, Resp], req *Req, report Report) (Resp, error) {
+	var resp Resp
+	c.prepare(req)
+	body, err := encoding.Marshal(req)
+	if err != nil {
+		return resp, fault.Wrap(fault.Internal, err, "cannot encode the request of %s", method.Name)
+	}
+	if _, ok := ctx.Deadline(); !ok && method.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, method.Timeout)
+		defer cancel()
+	}
+	conn, fresh, err := c.conn(ctx, addr)
+	if err != nil {
+		return resp, err
+	}
+	resp, err = exchange(ctx, conn, method, body, report)
+	if err != nil && !fresh && errors.Is(err, fault.Kind(fault.Unreachable)) {
+		// A kept connection may have died unnoticed; the server saw nothing of
+		// an idempotent request that it could answer differently.
+		c.drop(addr, conn)
+		if conn, _, err = c.conn(ctx, addr); err != nil {
+			return resp, err
+		}
+		resp, err = exchange(ctx, conn, method, body, report)
+	}
+	if !c.Keep {
+		_ = conn.Close()
+	} else if errors.Is(err, fault.Kind(fault.Unreachable)) {
+		c.drop(addr, conn)
+	}
+	return resp, err
+}
+
+func exchange[Req, Resp any](ctx context.Context, conn *wire.Conn, method Method[Req, Resp], body []byte, report Report) (Resp, error) {
+	var resp Resp
+	if !method.Progress {
+		answer, err := conn.Call(ctx, method.Name, body)
+		if err != nil {
+			return resp, err
+		}
+		if err := decode(answer, &resp); err != nil {
+			return resp, fault.Wrap(fault.Protocol, err, "cannot decode the reply of %s", method.Name)
+		}
+		return resp, nil
+	}
+	stream, err := conn.Stream(ctx, method.Name, body)
+	if err != nil {
+		return resp, err
+	}
+	defer stream.Close()
+	result := false
+	for {
+		answer, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			if !result {
+				return resp, fault.New(fault.Protocol, "cannot use the reply of %s: it ended without a result", method.Name)
+			}
+			return resp, nil
+		}
+		if err != nil {
+			return resp, err
+		}
+		var message streamed[Resp]
+		if err := decode(answer, &message); err != nil {
+			return resp, fault.Wrap(fault.Protocol, err, "cannot decode the reply of %s", method.Name)
+		}
+		if message.Progress != nil && report != nil {
+			report(*message.Progress)
+		}
+		if message.Result != nil {
+			resp, result = *message.Result, true
+		}
+	}
+}
+
+// prepare fills what every request carries: the system and an operation id.
+func (c *Client) prepare(req any) {
+	if t, ok := req.(interface{ target() *Target }); ok && t.target().System == "" {
+		t.target().System = c.System
+	}
+	if o, ok := req.(interface{ operation() *Operation }); ok && o.operation().OpID == "" {
+		o.operation().OpID = uuid.NewString()
+	}
+}
+
+func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh bool, err error) {
+	if c.Keep {
+		c.mu.Lock()
+		conn = c.conns[addr]
+		c.mu.Unlock()
+		if conn != nil {
+			return conn, false, nil
+		}
+	}
+	conn, err = c.Dialer.Dial(ctx, addr)
+	if err != nil || !c.Keep {
+		return conn, true, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if first := c.conns[addr]; first != nil {
+		_ = conn.Close()
+		return first, false, nil
+	}
+	if c.conns == nil {
+		c.conns = make(map[string]*wire.Conn)
+	}
+	c.conns[addr] = conn
+	return conn, true, nil
+}
+
+func (c *Client) drop(addr string, conn *wire.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.conns[addr] == conn {
+		delete(c.conns, addr)
+	}
+	_ = conn.Close()
+}
+
+// Retry pauses between rounds over the replicas.
+const (
+	firstPause = 100 * time.Millisecond
+	lastPause  = 2 * time.Second
+)
+
+// Ask sends a request to the management service: to whoever leads it for a method
+// of route Leader, to any replica for route Replica. It follows redirects and
+// tries the other servers until one answers for good or the deadline passes. What
+// it is told on the way (nobody leads, nobody answers) is in the error.
+func Ask[Req, Resp any](ctx context.Context, c *Client, method Method[Req, Resp], req *Req, report Report) (Resp, error) {
+	var resp Resp
+	if len(c.Servers) == 0 {
+		return resp, fault.New(fault.Usage, "cannot ask the management service: no server is known").
+			WithHint("name servers with --host-list or in the configuration file")
+	}
+	if _, ok := ctx.Deadline(); !ok && method.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, method.Timeout)
+		defer cancel()
+	}
+	c.prepare(req)
+	search := newSearch(c.Servers, c.lastLeader(), method.Route == Leader)
+	for pause := firstPause; ; {
+		addr, ok := search.next()
+		if !ok {
+			if err := search.verdict(); err != nil {
+				return resp, err
+			}
+			if err := wait(ctx, pause); err != nil {
+				return resp, search.timedOut(ctx)
+			}
+			pause = min(2*pause, lastPause)
+			search.again()
+			continue
+		}
+		resp, err := Call(ctx, c, addr, method, req, report)
+		if err == nil {
+			c.remember(addr)
+			return resp, nil
+		}
+		if ctx.Err() != nil && search.lastErr != nil {
+			return resp, search.timedOut(ctx)
+		}
+		if !search.learn(addr, err) {
+			return resp, err
+		}
+		if c.Log != nil {
+			c.Log.Debug("asking another server", "method", method.Name, "asked", addr, "because", err)
+		}
+	}
+}
+
+func wait(ctx context.Context, pause time.Duration) error {
+	// Jitter keeps many waiting callers from coming back in step.
+	timer := time.NewTimer(pause/2 + rand.N(pause/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+func (c *Client) lastLeader() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.leader
+}
+
+func (c *Client) remember(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.leader = addr
+}
+
+// search is the way through the servers to the one that can answer.
+type search struct {
+	leader    bool
+	queue     []string
+	seen      map[string]bool
+	all       []string
+	reachable int
+	rounds    int
+	lastErr   error
+}
+
+func newSearch(servers []string, hint string, leader bool) *search {
+	s := &search{leader: leader, all: slices.Clone(servers)}
+	rand.Shuffle(len(s.all), func(i, j int) { s.all[i], s.all[j] = s.all[j], s.all[i] })
+	s.again()
+	s.first(hint)
+	return s
+}
+
+func (s *search) again() {
+	s.rounds++
+	s.reachable = 0
+	s.queue = slices.Clone(s.all)
+	s.seen = make(map[string]bool)
+}
+
+func (s *search) first(addr string) {
+	if addr != "" && !s.seen[addr] {
+		s.queue = append([]string{addr}, s.queue...)
+	}
+}
+
+func (s *search) next() (string, bool) {
+	for len(s.queue) > 0 {
+		addr := s.queue[0]
+		s.queue = s.queue[1:]
+		if !s.seen[addr] {
+			s.seen[addr] = true
+			return addr, true
+		}
+	}
+	return "", false
+}
+
+// learn takes an error of the server at addr and reports whether to go on.
+func (s *search) learn(addr string, err error) bool {
+	e, ok := fault.As(err)
+	if !ok {
+		return false
+	}
+	switch e.Code {
+	case fault.NotReplica, fault.NotLeader:
+		s.reachable++
+		for _, replica := range strings.Split(e.Data["replicas"], ",") {
+			if replica != "" && !slices.Contains(s.all, replica) {
+				s.all = append(s.all, replica)
+			}
+			if replica != "" {
+				s.queue = append(s.queue, replica)
+			}
+		}
+		s.first(e.Data["leader"])
+	case fault.NotReady, fault.NoLeader:
+		s.reachable++
+	case fault.Unreachable, fault.Timeout, fault.Protocol:
+	default:
+		return false
+	}
+	if s.lastErr == nil || e.Code != fault.Unreachable {
+		s.lastErr = err
+	}
+	return true
+}
+
+// unreachableRounds is how often all servers are tried when none answers at all;
+// a service that answers but has no leader is given until the deadline.
+const unreachableRounds = 3
+
+func (s *search) verdict() error {
+	if s.reachable > 0 || s.rounds < unreachableRounds {
+		return nil
+	}
+	err := fault.Wrap(fault.Unreachable, s.lastErr, "cannot reach the management service at %s", strings.Join(s.all, ","))
+	if err.Hint == "" {
+		err.Hint = "is daos_server running there? see its log"
+	}
+	return err
+}
+
+func (s *search) timedOut(ctx context.Context) error {
+	code, what := fault.NoLeader, "cannot find a leader of the management service in time"
+	if s.reachable == 0 {
+		code, what = fault.Timeout, "cannot reach the management service in time"
+	}
+	if errors.Is(ctx.Err(), context.Canceled) {
+		code, what = fault.Canceled, "cannot go on asking the management service: canceled"
+	}
+	if s.lastErr == nil {
+		return fault.New(code, "%s", what)
+	}
+	return fault.Wrap(code, s.lastErr, "%s", what).
+		WithHint("a majority of the replicas (%s) must be up; `dmg system leader-query` shows who is", strings.Join(s.all, ","))
+}

@@ -1,0 +1,486 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"daosbox/cluster"
+	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
+	"daosbox/commands/control"
+	"daosbox/engine/drpc"
+	"daosbox/engine/drpc/pb"
+
+	"github.com/google/uuid"
+)
+
+// servePools sets the handlers of the pool methods.
+func (s *server) servePools() {
+	control.Handle(s.mux, control.PoolCreate, s.poolCreate)
+	control.Handle(s.mux, control.PoolDestroy, s.poolDestroy)
+	control.Handle(s.mux, control.PoolList, s.poolList)
+	control.Handle(s.mux, control.PoolQuery, s.poolQuery)
+	control.Handle(s.mux, control.PoolGetProp, s.poolGetProp)
+	control.Handle(s.mux, control.PoolSetProp, s.poolSetProp)
+	control.Handle(s.mux, control.PoolGetACL, s.poolGetACL)
+	control.Handle(s.mux, control.PoolUpdateACL, s.poolUpdateACL)
+	control.Handle(s.mux, control.PoolReplaceACL, s.poolReplaceACL)
+	control.Handle(s.mux, control.PoolDeleteACL, s.poolDeleteACL)
+	control.Handle(s.mux, control.PoolEvict, s.poolEvict)
+}
+
+// Bounds of a pool (engine-lifecycle.md §11, cli.md §3.6).
+const (
+	maxReplicas   = 9
+	minSCMTarget  = 16 << 20
+	minNVMeTarget = 1 << 30
+)
+
+// Codes of the inherited table that pools raise.
+const (
+	codeNoLabel       fault.Code = 615
+	codeHasContainers fault.Code = 618
+)
+
+var labelShape = regexp.MustCompile(`^[A-Za-z0-9:._-]{1,127}$`)
+
+func checkLabel(label string) error {
+	if label == "" {
+		return fault.New(codeNoLabel, "cannot create a pool without a label").WithHint("give it a label: dmg pool create LABEL")
+	}
+	if _, err := uuid.Parse(label); err == nil || !labelShape.MatchString(label) {
+		return fault.New(fault.Usage, "cannot use pool label %.140q: want 1 to 127 letters, digits, and :._- that are no UUID", label)
+	}
+	return nil
+}
+
+// poolCreate records the intent, has the engines create, and records the outcome.
+// A repeated request, known by the UUID that the client chose, gets the first
+// one's answer.
+func (s *server) poolCreate(ctx context.Context, _ control.Caller, req *control.PoolCreateReq, report control.Report) (control.PoolCreateResp, error) {
+	var resp control.PoolCreateResp
+	service, err := s.leader()
+	if err != nil {
+		return resp, err
+	}
+	if err := checkLabel(req.Label); err != nil {
+		return resp, err
+	}
+	id, err := uuid.Parse(req.UUID)
+	if err != nil {
+		return resp, fault.Wrap(fault.Usage, err, "cannot create pool %q: its UUID %.64q is none", req.Label, req.UUID)
+	}
+	req.UUID = id.String()
+	held, unlock, err := service.LockPool(ctx, req.UUID, "create")
+	if err != nil {
+		return resp, err
+	}
+	defer unlock()
+	ctx = held
+	view, err := service.Read(ctx)
+	if err != nil {
+		return resp, err
+	}
+	if known, err := view.Pool(req.UUID); err == nil {
+		return s.createdBefore(ctx, known)
+	}
+	call, err := s.createCall(view, req)
+	if err != nil {
+		return resp, err
+	}
+	stored := cluster.PoolStorage{CreationRanks: ranksOf(call.Ranks), PerRankTierBytes: call.TierBytes, MemRatio: req.MemRatio}
+	report(control.Progress{Subject: req.Label, Text: fmt.Sprintf("creating on %d ranks", len(call.Ranks)), Total: 2})
+	if _, err := service.Apply(ctx, "", cluster.AddPool{UUID: req.UUID, Label: req.Label, Storage: stored}); err != nil {
+		return resp, labelTaken(err, req.Label)
+	}
+	s.log.Info("creating a pool", "pool", req.Label, "uuid", req.UUID, "ranks", len(call.Ranks), "tier_bytes", call.TierBytes)
+	return s.createOnEngines(ctx, service, req, call, report)
+}
+
+func labelTaken(err error, label string) error {
+	if fault.Of(err) == fault.Exists {
+		return fault.Wrap(fault.DuplicateLabel, err, "cannot create pool %q", label).
+			WithHint("choose another label, or see the pool with `dmg pool query %s`", label)
+	}
+	return err
+}
+
+func (s *server) createOnEngines(ctx context.Context, service *cluster.Service, req *control.PoolCreateReq, call *pb.PoolCreateReq, report control.Report) (control.PoolCreateResp, error) {
+	answer, err := s.askToCreate(ctx, service, call)
+	if err != nil {
+		// Nothing of it may stay: neither on the engines nor in the database. What
+		// cannot be cleaned up now is what the next leader finds.
+		if record, e := service.Local().Pool(req.UUID); e == nil {
+			if e := s.removePool(context.WithoutCancel(ctx), record, nil); e != nil {
+				s.log.Error("cannot clean up after a failed pool creation", "pool", req.Label, "error", e)
+			}
+		}
+		e := fault.Wrap(fault.Engine, err, "cannot create pool %q", req.Label)
+		if e.Status == int32(drpc.StatusNoSpace) {
+			e.Code = fault.NoSpace
+			e.Hint = "ask for less, or see what is free with `dmg storage query usage`"
+		}
+		return control.PoolCreateResp{}, e
+	}
+	report(control.Progress{Subject: req.Label, Text: "recording", Done: 1, Total: 2})
+	_, err = service.Apply(ctx, "", cluster.PoolReplicas{UUID: req.UUID, Replicas: ranksOf(answer.GetSvcReps())})
+	if err != nil {
+		return control.PoolCreateResp{}, err
+	}
+	s.log.Info("created a pool", "pool", req.Label, "uuid", req.UUID, "svc_reps", answer.GetSvcReps())
+	return control.PoolCreateResp{
+		UUID: req.UUID, SvcLeader: hostlist.Rank(answer.GetSvcLdr()), SvcReps: ranksOf(answer.GetSvcReps()),
+		TargetRanks: ranksOf(answer.GetTgtRanks()), TierBytes: answer.GetTierBytes(),
+		MemFileBytes: answer.GetMemFileBytes(), MDonSSDActive: answer.GetMdOnSsdActive(),
+	}, nil
+}
+
+// Ranks that joined a moment ago may not be in the engines' group map yet.
+const (
+	groupMapWait  = 15 * time.Second
+	groupMapPause = 100 * time.Millisecond
+)
+
+// askToCreate has the engines create the pool. It waits while they do not know all
+// the ranks yet: they refuse then, without having done anything.
+func (s *server) askToCreate(ctx context.Context, service *cluster.Service, call *pb.PoolCreateReq) (*pb.PoolCreateResp, error) {
+	wait, cancel := context.WithTimeout(ctx, groupMapWait)
+	defer cancel()
+	for {
+		answer := new(pb.PoolCreateResp)
+		err := s.callEngine(ctx, drpc.MethodPoolCreate, call, answer)
+		if err == nil {
+			err = drpc.StatusError(answer.GetStatus())
+		}
+		status := drpc.Status(fault.StatusOf(err))
+		if err == nil || status != drpc.StatusOOG && status != drpc.StatusGrpVer {
+			return answer, err
+		}
+		service.RequestGroupUpdate(false)
+		select {
+		case <-wait.Done():
+			return nil, err
+		case <-time.After(groupMapPause):
+		}
+	}
+}
+
+// createdBefore answers the repetition of a create.
+func (s *server) createdBefore(ctx context.Context, pool *cluster.PoolRecord) (control.PoolCreateResp, error) {
+	if pool.State != cluster.PoolReady {
+		if err := s.removePool(ctx, pool, nil); err != nil {
+			return control.PoolCreateResp{}, err
+		}
+		return control.PoolCreateResp{}, fault.New(fault.NotReady, "cannot create pool %q yet: a former attempt was just cleaned up", pool.Label).
+			WithStatus(int32(drpc.StatusAgain))
+	}
+	answer, err := s.queryEngines(ctx, pool, drpc.QueryDefault)
+	if err != nil {
+		return control.PoolCreateResp{}, err
+	}
+	return control.PoolCreateResp{
+		UUID: pool.UUID, SvcLeader: hostlist.Rank(answer.GetSvcLdr()), SvcReps: pool.Replicas, TargetRanks: pool.Storage.CreationRanks,
+		TierBytes: pool.Storage.PerRankTierBytes, MemFileBytes: answer.GetMemFileBytes(), MDonSSDActive: answer.GetMdOnSsdActive(),
+	}, nil
+}
+
+// createCall turns the request into what the engines get: ranks chosen, sizes per
+// rank, the tree of the ranks' fault domains.
+func (s *server) createCall(view *cluster.View, req *control.PoolCreateReq) (*pb.PoolCreateReq, error) {
+	members, err := poolRanks(view, req)
+	if err != nil {
+		return nil, err
+	}
+	if req.NumSvcReps > uint32(min(len(members), maxReplicas)) {
+		return nil, fault.New(fault.Usage, "cannot create pool %q with %d service replicas: at most %d", req.Label, req.NumSvcReps, min(len(members), maxReplicas))
+	}
+	tiers, err := s.tierBytes(req, len(members))
+	if err != nil {
+		return nil, err
+	}
+	tree, err := faultTree(view, members)
+	if err != nil {
+		return nil, err
+	}
+	call := &pb.PoolCreateReq{
+		Uuid: req.UUID, Sys: s.cfg.Name, User: req.User, UserGroup: req.Group, Acl: req.ACL, FaultDomains: tree,
+		NumSvcReps: req.NumSvcReps, TierBytes: tiers, MemRatio: float32(req.MemRatio),
+	}
+	for _, m := range members {
+		call.Ranks = append(call.Ranks, uint32(m.Rank))
+	}
+	call.Properties = s.createProperties(view, req)
+	return call, nil
+}
+
+// createProperties puts the label first and the system's scrub settings last,
+// unless the request has its own.
+func (s *server) createProperties(view *cluster.View, req *control.PoolCreateReq) []*pb.PoolProperty {
+	properties := []*pb.PoolProperty{{Number: drpc.PropLabel, Value: &pb.PoolProperty_Strval{Strval: req.Label}}}
+	given := make(map[uint32]bool)
+	for _, p := range req.Properties {
+		if p.Number == drpc.PropLabel {
+			continue
+		}
+		given[p.Number] = true
+		properties = append(properties, propertyMessage(p))
+	}
+	for _, system := range []struct {
+		number uint32
+		key    string
+	}{{drpc.PropScrub, "pool_scrub_mode"}, {drpc.PropScrubThresh, "pool_scrub_thresh"}} {
+		row, ok := drpc.PoolPropByNumber(system.number)
+		if !ok || given[system.number] {
+			continue
+		}
+		i := slices.IndexFunc(s.systemProperties(view), func(p control.SystemProperty) bool { return p.Key == system.key })
+		if message, err := row.Parse(s.systemProperties(view)[i].Value); err == nil {
+			properties = append(properties, message)
+		}
+	}
+	return properties
+}
+
+func poolRanks(view *cluster.View, req *control.PoolCreateReq) ([]*cluster.Member, error) {
+	available := view.Members(cluster.StatesAvailable)
+	if len(available) == 0 {
+		return nil, fault.New(fault.NotReady, "cannot create pool %q: no rank has joined", req.Label).
+			WithHint("see the ranks with `dmg system query`")
+	}
+	if req.Ranks != nil && req.Ranks.Len() > 0 {
+		var chosen []*cluster.Member
+		missing := hostlist.Ranks()
+		for _, rank := range req.Ranks.Slice() {
+			m := view.Member(rank)
+			if m == nil || m.State&cluster.StatesAvailable == 0 {
+				missing.Add(rank)
+				continue
+			}
+			chosen = append(chosen, m)
+		}
+		if missing.Len() > 0 {
+			return nil, fault.New(fault.NotFound, "cannot create pool %q on ranks %s: they are not joined", req.Label, missing).
+				WithHint("see the ranks with `dmg system query`")
+		}
+		return chosen, nil
+	}
+	if n := int(req.NumRanks); n > 0 {
+		if n > len(available) {
+			return nil, fault.New(fault.Usage, "cannot create pool %q on %d ranks: %d are joined", req.Label, n, len(available))
+		}
+		available = available[:n]
+	}
+	return available, nil
+}
+
+// tierBytes are the bytes per rank of both tiers.
+func (s *server) tierBytes(req *control.PoolCreateReq, ranks int) ([]uint64, error) {
+	tiers := slices.Clone(req.TierBytes)
+	if req.TotalBytes > 0 {
+		if len(tiers) > 0 {
+			return nil, fault.New(fault.Usage, "cannot create pool %q with a total size and tier sizes at once", req.Label)
+		}
+		ratio := req.TierRatio
+		if len(ratio) == 0 {
+			ratio = []float64{0.06, 0.94}
+		}
+		for _, part := range ratio {
+			if part < 0 || part > 1 {
+				return nil, fault.New(fault.Usage, "cannot create pool %q: tier ratio %v is outside 0 to 1", req.Label, part)
+			}
+			tiers = append(tiers, uint64(float64(req.TotalBytes)*part)/uint64(ranks))
+		}
+	}
+	if len(tiers) == 0 || len(tiers) > 2 {
+		return nil, fault.New(fault.Usage, "cannot create pool %q: want a total size, or the sizes of one or two tiers", req.Label)
+	}
+	if len(tiers) == 1 {
+		tiers = append(tiers, 0)
+	}
+	targets := uint64(s.cfg.Engines[0].Targets)
+	for i, least := range []uint64{minSCMTarget, minNVMeTarget} {
+		if i == 1 && tiers[i] == 0 {
+			continue
+		}
+		if tiers[i] < least*targets {
+			return nil, fault.New(fault.Usage, "cannot create pool %q with %d bytes of tier %d per rank: the least is %d (%d per target)",
+				req.Label, tiers[i], i, least*targets, least).WithHint("ask for a larger size or fewer ranks")
+		}
+	}
+	return tiers, nil
+}
+
+// faultTree is the compressed tree of the fault domains of the members.
+func faultTree(view *cluster.View, members []*cluster.Member) ([]uint32, error) {
+	root := &drpc.FaultDomain{ID: 1}
+	next := uint32(1)
+	depth := 0
+	for _, m := range view.Members(cluster.StatesAll) {
+		depth = max(depth, strings.Count(strings.Trim(m.FaultDomain, "/"), "/")+2)
+	}
+	nodes := map[string]*drpc.FaultDomain{"": root}
+	sorted := slices.SortedFunc(slices.Values(members), func(a, b *cluster.Member) int {
+		if c := strings.Compare(a.FaultDomain, b.FaultDomain); c != 0 {
+			return c
+		}
+		return int(a.Rank) - int(b.Rank)
+	})
+	for _, m := range sorted {
+		node, path := root, ""
+		for _, layer := range strings.Split(strings.Trim(m.FaultDomain, "/"), "/") {
+			path += "/" + layer
+			child := nodes[path]
+			if child == nil {
+				next++
+				child = &drpc.FaultDomain{ID: next}
+				nodes[path] = child
+				node.Children = append(node.Children, child)
+			}
+			node = child
+		}
+		node.Ranks = append(node.Ranks, uint32(m.Rank))
+	}
+	var flags uint32
+	if depth > 2 {
+		flags = drpc.TreePerfLevel
+	}
+	return root.Words(flags)
+}
+
+// poolOf finds a pool for a request that needs it Ready.
+func (s *server) poolOf(ctx context.Context, id string) (*cluster.Service, *cluster.PoolRecord, error) {
+	service, err := s.leader()
+	if err != nil {
+		return nil, nil, err
+	}
+	view, err := service.Read(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := view.Pool(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	if pool.State != cluster.PoolReady {
+		return nil, nil, fault.New(fault.Busy, "cannot use pool %q: it is %s", id, pool.State).WithStatus(int32(drpc.StatusAgain)).
+			WithHint("try again; a pool that stays so can be destroyed")
+	}
+	return service, pool, nil
+}
+
+// poolDestroy destroys a pool: on its service first, which refuses while it is in
+// use, then on all ranks, then in the database.
+func (s *server) poolDestroy(ctx context.Context, _ control.Caller, req *control.PoolDestroyReq, report control.Report) (control.Empty, error) {
+	service, err := s.leader()
+	if err != nil {
+		return control.Empty{}, err
+	}
+	view, err := service.Read(ctx)
+	if err != nil {
+		return control.Empty{}, err
+	}
+	pool, err := view.Pool(req.ID)
+	if err != nil {
+		// A retry of a destroy that worked finds the pool gone; its operation is
+		// remembered.
+		if done, e := service.Apply(ctx, req.OpID, cluster.RemovePool{UUID: uuid.Nil.String()}); e == nil && done.Replayed {
+			return control.Empty{}, nil
+		}
+		return control.Empty{}, err
+	}
+	ctx, unlock, err := service.LockPool(ctx, pool.UUID, "destroy")
+	if err != nil {
+		return control.Empty{}, err
+	}
+	defer unlock()
+	if pool.State == cluster.PoolReady {
+		report(control.Progress{Subject: pool.Label, Text: "closing", Total: 3})
+		if err := s.closePool(ctx, pool, req); err != nil {
+			return control.Empty{}, err
+		}
+	}
+	if _, err := service.Apply(ctx, "", cluster.DestroyPool{UUID: pool.UUID}); err != nil {
+		return control.Empty{}, err
+	}
+	s.log.Info("destroying a pool", "pool", pool.Label, "uuid", pool.UUID)
+	report(control.Progress{Subject: pool.Label, Text: "destroying", Done: 1, Total: 3})
+	return control.Empty{}, s.removePool(ctx, pool, &req.OpID)
+}
+
+// closePool makes sure that nobody loses what he did not mean to lose.
+func (s *server) closePool(ctx context.Context, pool *cluster.PoolRecord, req *control.PoolDestroyReq) error {
+	if !req.Recursive {
+		answer := new(pb.ListContResp)
+		err := s.callEngine(ctx, drpc.MethodListContainers, &pb.ListContReq{Sys: s.cfg.Name, Id: pool.UUID, SvcRanks: numbersOf(pool.Replicas)}, answer)
+		if err == nil {
+			err = drpc.StatusError(answer.GetStatus())
+		}
+		if err != nil && !gone(err) {
+			return fault.Wrap(fault.Of(err), err, "cannot destroy pool %q: its containers cannot be listed", pool.Label)
+		}
+		if n := len(answer.GetContainers()); n > 0 {
+			return fault.New(codeHasContainers, "cannot destroy pool %q: it has %d container(s)", pool.Label, n).
+				WithHint("repeat with --recursive to destroy them too")
+		}
+	}
+	answer := new(pb.PoolEvictResp)
+	err := s.callEngine(ctx, drpc.MethodPoolEvict, &pb.PoolEvictReq{Sys: s.cfg.Name, Id: pool.UUID, SvcRanks: numbersOf(pool.Replicas), Destroy: true, ForceDestroy: req.Force}, answer)
+	if err == nil {
+		err = drpc.StatusError(answer.GetStatus())
+	}
+	switch {
+	case err == nil || gone(err):
+		return nil
+	case fault.StatusOf(err) == int32(drpc.StatusBusy):
+		return fault.Wrap(fault.Busy, err, "cannot destroy pool %q: it has %d open handle(s)", pool.Label, answer.GetCount()).
+			WithHint("repeat with --force to close them")
+	case req.Force:
+		s.log.Warn("pool service did not close the pool, destroying it by force", "pool", pool.Label, "error", err)
+		return nil
+	}
+	return fault.Wrap(fault.Engine, err, "cannot destroy pool %q", pool.Label)
+}
+
+// gone reports whether the engines do not know a pool (any more).
+func gone(err error) bool {
+	switch fault.StatusOf(err) {
+	case int32(drpc.StatusNonexist), int32(drpc.StatusShutdown):
+		return true
+	}
+	return false
+}
+
+// removePool destroys a pool on all ranks and forgets it. opID is the client's
+// operation, nil when there is none.
+func (s *server) removePool(ctx context.Context, pool *cluster.PoolRecord, opID *string) error {
+	service, err := s.leader()
+	if err != nil {
+		return err
+	}
+	req := &pb.PoolDestroyReq{Sys: s.cfg.Name, Id: pool.UUID, Force: true, Recursive: true}
+	for _, e := range service.Local().GroupMap().Entries {
+		req.SvcRanks = append(req.SvcRanks, uint32(e.Rank))
+	}
+	answer := new(pb.PoolDestroyResp)
+	err = s.callEngine(ctx, drpc.MethodPoolDestroy, req, answer)
+	if err == nil {
+		err = drpc.StatusError(answer.GetStatus())
+	}
+	if err != nil && !gone(err) {
+		return fault.Wrap(fault.Engine, err, "cannot destroy pool %q on its ranks", pool.Label).
+			WithHint("repeat when all ranks are up; the pool stays Destroying until then")
+	}
+	id := ""
+	if opID != nil {
+		id = *opID
+	}
+	if _, err = service.Apply(ctx, id, cluster.RemovePool{UUID: pool.UUID}); err != nil && fault.Of(err) != fault.NotFound {
+		return err
+	}
+	s.log.Info("a pool is gone", "pool", pool.Label, "uuid", pool.UUID)
+	return nil
+}

@@ -1,0 +1,123 @@
+// Package server is daos_server: it wires storage, engines and the management
+// service of one storage node together and serves the control API. The verbs are
+// in run.go, the life of the daemon in server.go; each further file is one
+// subject of it.
+package server
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"daosbox/commands/cli"
+	"daosbox/commands/config"
+	"daosbox/commands/fabric"
+
+	"github.com/spf13/cobra"
+)
+
+// Run is the personality daos_server.
+func Run(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit {
+	t := cli.NewTool(env, name)
+	globals := t.Globals("b")
+	syslog := globals.Bool("syslog", false, "send log lines to syslog as well")
+	root := cli.NewRoot(t, "daemon of a storage node: devices, engines, management service")
+	start := startCommand(t, syslog)
+	root.AddCommand(start, configCommand(t), networkCommand(t), versionCommand(t))
+	return cli.Execute(ctx, t, root, globals, eraArgs(t, root, args))
+}
+
+// eraArgs understands the time before there were verbs: flags alone start the
+// server.
+func eraArgs(t *cli.Tool, root *cobra.Command, args []string) []string {
+	for i, arg := range args {
+		switch arg {
+		case "-h", "--help":
+			return args
+		}
+		if arg != "" && arg[0] != '-' && known(root, arg) {
+			return args
+		}
+		if i == len(args)-1 {
+			t.Old(t.Name+" FLAGS", t.Name+" start FLAGS")
+			return append([]string{"start"}, args...)
+		}
+	}
+	return args
+}
+
+func known(root *cobra.Command, word string) bool {
+	for _, sub := range root.Commands() {
+		if sub.Name() == word || sub.HasAlias(word) {
+			return true
+		}
+	}
+	return false
+}
+
+func versionCommand(t *cli.Tool) *cobra.Command {
+	return &cobra.Command{Use: "version", Short: "print the version", Args: cli.NoArgs, RunE: cli.VersionVerb(t)}
+}
+
+func configCommand(t *cli.Tool) *cobra.Command {
+	group := cli.Group("config", "look at the configuration file")
+	path := ""
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "read the configuration and tell every problem at once",
+		Args:  cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			cfg, err := load(t, path, config.ServerOverrides{})
+			if err != nil {
+				return err
+			}
+			t.Show(cfg.Summary(), func(w io.Writer) { fmt.Fprint(w, cfg.Summary()) })
+			return nil
+		},
+	}
+	configFlag(check, &path)
+	group.AddCommand(check)
+	return group
+}
+
+func configFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "o", "", "configuration file (default: daos_server.yml in the usual places)")
+	cmd.Flags().StringVar(path, "config_path", "", "old spelling of --config")
+	_ = cmd.Flags().MarkHidden("config_path")
+}
+
+// load reads, completes and validates the configuration, telling hints.
+func load(t *cli.Tool, path string, overrides config.ServerOverrides) (*config.Server, error) {
+	path, err := config.FindServer(t.Path(path), config.EtcDir)
+	if err != nil {
+		return nil, err
+	}
+	cfg, hints, err := config.OpenServer(path, overrides)
+	for _, hint := range hints {
+		t.Notice("%s", hint)
+	}
+	return cfg, err
+}
+
+func networkCommand(t *cli.Tool) *cobra.Command {
+	group := cli.Group("network", "fabric interfaces of this host", "net")
+	provider, path := "", ""
+	scan := &cobra.Command{
+		Use:   "scan",
+		Short: "list the fabric interfaces and the providers they support",
+		Args:  cli.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			host, err := fabric.Scan("", provider)
+			if err != nil {
+				return err
+			}
+			t.Show(host, func(w io.Writer) { fabric.Print(w, host) })
+			return nil
+		},
+	}
+	scan.Flags().StringVarP(&provider, "provider", "p", "", "only this provider, or all")
+	configFlag(scan, &path)
+	_ = scan.Flags().MarkHidden("config")
+	group.AddCommand(scan)
+	return group
+}

@@ -1,0 +1,258 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"daosbox/cluster"
+	"daosbox/cluster/fault"
+	"daosbox/commands/control"
+	"daosbox/engine"
+	"daosbox/engine/drpc"
+	"daosbox/engine/drpc/pb"
+
+	"google.golang.org/protobuf/proto"
+)
+
+// raftService is the name under which replicas talk on the control port.
+const raftService = "raft"
+
+// Times of the election. A dead leader is missed after one to two heartbeats, so
+// that writes go on within two seconds; a leader cut off from the others gives up
+// before they elect another.
+const (
+	heartbeat = 800 * time.Millisecond
+	lease     = 500 * time.Millisecond
+)
+
+// isReplica reports whether this host runs a replica of the management service.
+func (s *server) isReplica() bool {
+	for _, replica := range s.replicas {
+		if replica == s.self {
+			return true
+		}
+	}
+	return false
+}
+
+// replica is the local replica, nil while there is none.
+func (s *server) replica() *cluster.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.service
+}
+
+// leader is the local replica for a request that only a leader answers; the error
+// says where to ask instead. The service itself answers when it does not lead.
+func (s *server) leader() (*cluster.Service, error) {
+	if service := s.replica(); service != nil {
+		return service, nil
+	}
+	if !s.isReplica() {
+		return nil, cluster.NotReplica(s.replicas)
+	}
+	return nil, fault.New(fault.NotReady, "cannot serve the management service yet: its storage (engine 0 of %s) is not ready", s.self).
+		WithHint("format it with `dmg storage format`, or see why engine 0 does not start")
+}
+
+// startService opens the replica's database, once, when the storage of engine 0
+// is there.
+func (s *server) startService(context.Context) error {
+	if !s.isReplica() || s.replica() != nil {
+		return nil
+	}
+	service, err := cluster.Open(cluster.Config{
+		Dir:      s.engines[0].layout.RaftDir(),
+		Self:     s.self,
+		Replicas: s.replicas,
+		System:   s.cfg.Name,
+		Logger:   s.log,
+		Listener: s.raft,
+		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
+			return s.client.Dialer.DialService(ctx, addr, raftService)
+		},
+		Timers: cluster.Timers{Heartbeat: heartbeat, Election: heartbeat, Lease: lease},
+		OnLead: s.onLead,
+		Push:   s.pushGroupMap,
+		// Every engine is readied by its own server, the leader's own too.
+		Local: func(cluster.JoinRequest) bool { return false },
+	})
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.service = service
+	s.mu.Unlock()
+	s.log.Info("management service: opened the replica", "dir", s.engines[0].layout.RaftDir(), "replicas", s.replicas)
+	s.serviceDone = make(chan struct{})
+	go func() {
+		defer close(s.serviceDone)
+		if err := service.Run(s.life); err != nil {
+			s.fail(fmt.Errorf("management service ended: %w", err))
+		}
+	}()
+	return nil
+}
+
+// stopServiceStep hands the lead over and closes the database.
+func (s *server) stopServiceStep(context.Context) {
+	service := s.replica()
+	if service == nil {
+		return
+	}
+	if err := service.Close(); err != nil {
+		s.log.Error("cannot close the management service", "error", err)
+	}
+	<-s.serviceDone
+}
+
+// onLead does what a new leader owes the old one: pools that were being destroyed
+// are destroyed, creations that nobody waits for are cleaned up.
+func (s *server) onLead(ctx context.Context) error {
+	service := s.replica()
+	s.log.Info("management service: this replica leads now")
+	for _, pool := range service.Local().Pools() {
+		switch pool.State {
+		case cluster.PoolDestroying:
+			s.finishLater(ctx, pool, "destroying")
+		case cluster.PoolCreating:
+			s.finishLater(ctx, pool, "creating")
+		}
+	}
+	return nil
+}
+
+// finishLater ends a pool operation of the former leader in the background: the
+// engines may not be up yet, and requests should not wait for them.
+func (s *server) finishLater(ctx context.Context, pool *cluster.PoolRecord, was string) {
+	log := s.log.With("pool", pool.Label, "uuid", pool.UUID, "was", was)
+	go func() {
+		for {
+			err := s.removePool(ctx, pool, nil)
+			if err == nil {
+				log.Info("finished what the former leader began: the pool is gone")
+				return
+			}
+			log.Info("cannot finish what the former leader began yet", "error", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(2 * time.Second):
+			}
+		}
+	}()
+}
+
+// pushGroupMap tells one engine of the group map; it tells the others.
+func (s *server) pushGroupMap(ctx context.Context, g cluster.GroupMap) error {
+	req := &pb.GroupUpdateReq{MapVersion: g.Version}
+	for _, e := range g.Entries {
+		req.Engines = append(req.Engines, &pb.GroupUpdateReq_Engine{Rank: uint32(e.Rank), Uri: e.URI, Incarnation: e.Incarnation})
+	}
+	resp := new(pb.GroupUpdateResp)
+	if err := s.callEngine(ctx, drpc.MethodGroupUpdate, req, resp); err != nil {
+		return err
+	}
+	if err := drpc.StatusError(resp.GetStatus()); err != nil {
+		return fault.Wrap(fault.Engine, err, "cannot update the group map to version %d", g.Version)
+	}
+	s.log.Info("group map sent to the engines", "version", g.Version, "ranks", len(g.Entries))
+	return nil
+}
+
+// remoteCallTime bounds one try of another host's engine.
+const remoteCallTime = 30 * time.Second
+
+// callEngine has an engine carry out a call of the management service: the first
+// of this host that can, else one of another host. Which one does not matter, the
+// engines find the pool's service among themselves.
+func (s *server) callEngine(ctx context.Context, m drpc.Method, req, resp proto.Message) error {
+	err := s.callLocal(ctx, m, req, resp)
+	if err == nil || !notServed(err) {
+		return err
+	}
+	service := s.replica()
+	if service == nil {
+		return err
+	}
+	body, e := proto.Marshal(req)
+	if e != nil {
+		return fault.Wrap(fault.Internal, e, "cannot encode %s", m)
+	}
+	asked := map[string]bool{s.self: true}
+	for _, member := range service.Local().Members(cluster.StatesAvailable) {
+		if asked[member.Addr] {
+			continue
+		}
+		asked[member.Addr] = true
+		answer, e := control.Call(ctx, s.client, member.Addr, control.EngineCall, &control.EngineCallReq{Method: int32(m), Body: body}, nil)
+		if e == nil {
+			s.log.Debug("another host's engine carried a call", "method", m, "host", member.Addr)
+			return proto.Unmarshal(answer.Body, resp)
+		}
+		if !notServed(e) && fault.Of(e) != fault.Unreachable {
+			return e
+		}
+		err = e
+	}
+	return fault.Wrap(fault.InstanceNotReady, err, "cannot find an engine for %s", m).
+		WithHint("start ranks with `dmg system start`; see them with `dmg system query`")
+}
+
+// callLocal tries the engines of this host in order.
+func (s *server) callLocal(ctx context.Context, m drpc.Method, req, resp proto.Message) error {
+	err := error(fault.New(fault.InstanceNotReady, "cannot call %s: this host has no engine that runs", m))
+	for _, e := range s.engines {
+		if m == drpc.MethodGroupUpdate {
+			err = e.callRanked(ctx, m, req, resp)
+		} else {
+			err = e.call(ctx, m, req, resp)
+		}
+		if err == nil || !notServed(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// notServed reports whether a call did not reach an engine at all, so that another
+// engine may be asked without doing anything twice.
+func notServed(err error) bool {
+	return errors.Is(err, fault.Kind(fault.InstanceNotReady))
+}
+
+// carried are the calls that a server carries for the leader.
+var carried = map[drpc.Method]bool{
+	drpc.MethodGroupUpdate: true, drpc.MethodPoolCreate: true, drpc.MethodPoolDestroy: true, drpc.MethodPoolQuery: true,
+	drpc.MethodPoolGetProp: true, drpc.MethodPoolSetProp: true, drpc.MethodPoolGetACL: true, drpc.MethodPoolUpdateACL: true,
+	drpc.MethodPoolOverwriteACL: true, drpc.MethodPoolDeleteACL: true, drpc.MethodPoolEvict: true,
+	drpc.MethodListContainers: true, drpc.MethodGetGroupStatus: true,
+}
+
+func (s *server) engineCall(ctx context.Context, _ control.Caller, req *control.EngineCallReq, _ control.Report) (control.EngineCallResp, error) {
+	m := drpc.Method(req.Method)
+	info, ok := m.Info()
+	if !ok || !carried[m] {
+		return control.EngineCallResp{}, fault.New(fault.Refused, "cannot carry %s to an engine: it is no call of the management service", m)
+	}
+	call, reply := info.Request(), info.Reply()
+	if err := proto.Unmarshal(req.Body, call); err != nil {
+		return control.EngineCallResp{}, fault.Wrap(fault.Usage, err, "cannot decode %s", m)
+	}
+	if err := s.callLocal(ctx, m, call, reply); err != nil {
+		return control.EngineCallResp{}, err
+	}
+	body, err := proto.Marshal(reply)
+	return control.EngineCallResp{Body: body}, err
+}
+
+// stateChanged reacts to the life of a local engine: one that can take calls again
+// makes pending group updates possible.
+func (s *server) stateChanged(e *localEngine, now engine.State) {
+	if service := s.replica(); service != nil && now == engine.Ready {
+		service.RequestGroupUpdate(false)
+	}
+}
