@@ -17,8 +17,8 @@ package wire
 
 import (
 	"context"
-	"fmt"
 	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"net"
 )

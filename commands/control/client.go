@@ -135,7 +135,12 @@ func (c *Client) prepare(req any) {
 func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh bool, err error) {
 	if c.Keep {
 		c.mu.Lock()
-		conn = c.conns[addr]
+		if conn = c.conns[addr]; conn != nil && conn.Err() != nil {
+			// Closed or told to go away since the last call.
+			delete(c.conns, addr)
+			_ = conn.Close()
+			conn = nil
+		}
 		c.mu.Unlock()
 		if conn != nil {
 			return conn, false, nil
