@@ -1,0 +1,357 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
+	"daosbox/commands/control"
+	"daosbox/engine/drpc"
+)
+
+// up starts what does not run and waits until the whole system does.
+func (b *box) up(ctx context.Context) error {
+	if err := b.connect(); err != nil {
+		return err
+	}
+	running, err := find(b.layout)
+	if err != nil {
+		return err
+	}
+	children, err := b.startServers(ctx, running)
+	if err != nil {
+		return err
+	}
+	for host := 1; host <= b.Hosts; host++ {
+		b.line.show("waiting for %s", hostName(host))
+		if err := b.awaitServer(ctx, host, children[host]); err != nil {
+			return err
+		}
+	}
+	if err := b.format(ctx); err != nil {
+		return err
+	}
+	if err := b.restartRanks(ctx, running, children); err != nil {
+		return err
+	}
+	if err := b.awaitJoined(ctx, children); err != nil {
+		return err
+	}
+	if !b.Agent {
+		return nil
+	}
+	return b.startAgent(ctx, running)
+}
+
+// startServers starts the servers that do not run, all at once, and returns them
+// by host. Nothing is started when an address of one is taken.
+func (b *box) startServers(ctx context.Context, running []process) (map[int]*child, error) {
+	unlock, err := lockPorts(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	var missing []int
+	for host := 1; host <= b.Hosts; host++ {
+		if len(only(running, serverProcess, host)) == 0 {
+			missing = append(missing, host)
+		}
+	}
+	for _, host := range missing {
+		if err := b.awaitFree(ctx, host); err != nil {
+			return nil, err
+		}
+	}
+	children := make(map[int]*child)
+	environ := daemonEnviron(b.Environ)
+	for _, host := range missing {
+		b.line.show("starting %s", hostName(host))
+		children[host], err = launch(b.layout, hostName(host), b.host(host), environ,
+			filepath.Join(b.bin(), "daos_server"), "start", "-o", b.serverConfig(host))
+		if err != nil {
+			return nil, err
+		}
+	}
+	// Whoever is next shall find the control ports taken.
+	for host, c := range children {
+		if err := b.awaitServer(ctx, host, c); err != nil {
+			return nil, err
+		}
+	}
+	return children, nil
+}
+
+// freeTime is how long a killed server's engines may take to let their ports go.
+const freeTime = 5 * time.Second
+
+func (b *box) awaitFree(ctx context.Context, host int) error {
+	deadline := time.Now().Add(freeTime)
+	for {
+		busy := busyControl(b.manifest, host, host)
+		if busy == "" {
+			busy = busyFabric(b.manifest, host, host)
+		}
+		if busy == "" {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fault.New(fault.Exists, "cannot start %s: another process uses %s", hostName(host), busy).
+				WithHint("`ss -lntup` shows which; stop it, or make another sandbox")
+		}
+		if wait(ctx, poll) != nil {
+			return canceled(ctx)
+		}
+	}
+}
+
+// awaitServer waits until a server answers; c is nil for one that ran before.
+func (b *box) awaitServer(ctx context.Context, host int, c *child) error {
+	for {
+		err := b.answers(ctx, host)
+		if err == nil {
+			return nil
+		}
+		if c != nil && c.failure() != nil {
+			return b.died(host, c)
+		}
+		if code := fault.Of(err); code == fault.Certificate || code == fault.Permission {
+			return err
+		}
+		if wait(ctx, poll) != nil {
+			b.showTail(b.serverLog(host))
+			return fault.Wrap(fault.Of(canceled(ctx)), err, "cannot reach %s at %s", hostName(host), b.control(host))
+		}
+	}
+}
+
+// died is the error of a server that ended; what it said goes before it.
+func (b *box) died(host int, c *child) error {
+	b.showTail(b.serverLog(host))
+	b.showTail(b.output(hostName(host)))
+	return fault.New(fault.Unknown, "cannot start %s: its daos_server ended (%v)", hostName(host), c.failure()).
+		WithHint("its last words are above, all are in %s and %s", b.serverLog(host), b.output(hostName(host)))
+}
+
+// format formats the hosts that have an engine without superblock, all at once.
+func (b *box) format(ctx context.Context) error {
+	var group sync.WaitGroup
+	errs := make([]error, b.Hosts+1)
+	for host := 1; host <= b.Hosts; host++ {
+		if b.allFormatted(host) {
+			continue
+		}
+		b.line.show("formatting %s", hostName(host))
+		group.Go(func() { errs[host] = b.formatHost(ctx, host) })
+	}
+	group.Wait()
+	return errors.Join(errs...)
+}
+
+func (b *box) allFormatted(host int) bool {
+	for engine := range b.RanksPerHost {
+		if !b.formatted(host, engine) {
+			return false
+		}
+	}
+	return true
+}
+
+func (b *box) formatHost(ctx context.Context, host int) error {
+	resp, err := control.Call(ctx, b.client, b.control(host), control.StorageFormat, &control.StorageFormatReq{}, nil)
+	if err != nil {
+		return fault.Wrap(fault.Of(err), err, "cannot format %s", hostName(host))
+	}
+	for engine := range b.RanksPerHost {
+		if b.formatted(host, engine) {
+			continue
+		}
+		var why []string
+		for _, mount := range resp.Storage.SCMMountPoints {
+			if mount.Path == b.scm(host, engine) {
+				why = append(why, mount.Info)
+			}
+		}
+		b.showTail(b.serverLog(host))
+		return fault.New(fault.Unknown, "cannot format engine %d of %s: %s", engine, hostName(host), strings.Join(why, "; ")).
+			WithHint("see %s", b.serverLog(host))
+	}
+	return nil
+}
+
+// restartRanks starts the engines that ended, or were stopped, under servers that
+// go on; those of a server that starts come by themselves.
+func (b *box) restartRanks(ctx context.Context, running []process, children map[int]*child) error {
+	ranks := hostlist.Ranks()
+	for host := 1; host <= b.Hosts; host++ {
+		if children[host] != nil {
+			continue
+		}
+		alive := make(map[int]bool)
+		for _, p := range only(running, engineProcess, host) {
+			alive[p.engine] = true
+		}
+		for engine := range b.RanksPerHost {
+			if rank, ok := b.rankOf(host, engine); ok && !alive[engine] {
+				ranks.Add(rank)
+			}
+		}
+	}
+	if ranks.Len() == 0 {
+		return nil
+	}
+	b.line.show("starting ranks %s", ranks)
+	req := &control.SystemStartReq{Selector: control.Selector{Ranks: ranks}}
+	if _, err := control.Ask(ctx, b.client, control.SystemStart, req, nil); err != nil {
+		return fault.Wrap(fault.Of(err), err, "cannot start ranks %s", ranks)
+	}
+	return nil
+}
+
+// awaitJoined waits until all ranks are members that serve.
+func (b *box) awaitJoined(ctx context.Context, children map[int]*child) error {
+	why := errors.New("the management service was not asked yet")
+	for {
+		joined := 0
+		members, err := b.members(ctx, connectTime)
+		for _, m := range members {
+			if settled(m) {
+				joined++
+			}
+		}
+		if err == nil && joined >= b.ranks() {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("%d of %d ranks have joined", joined, b.ranks())
+		}
+		if ctx.Err() == nil {
+			why = err
+		}
+		b.line.show("waiting for ranks to join: %v", err)
+		for host, c := range children {
+			if c.failure() != nil {
+				return b.died(host, c)
+			}
+		}
+		if wait(ctx, poll) != nil {
+			return b.notJoined(ctx, why)
+		}
+	}
+}
+
+// notJoined tells who is missing, with the log of the first.
+func (b *box) notJoined(ctx context.Context, why error) error {
+	over := canceled(ctx)
+	if fault.Of(over) == fault.Canceled {
+		return over
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), connectTime)
+	defer cancel()
+	members, _ := b.members(ctx, connectTime)
+	fine := make(map[hostlist.Rank]bool)
+	for _, m := range members {
+		fine[m.Rank] = settled(m)
+	}
+	var missing []string
+	for host := 1; host <= b.Hosts; host++ {
+		for engine := range b.RanksPerHost {
+			if rank, ok := b.rankOf(host, engine); ok && fine[rank] {
+				continue
+			}
+			if len(missing) == 0 {
+				b.showTail(b.serverLog(host))
+				b.showTail(b.engineLog(host, engine))
+			}
+			missing = append(missing, processName(host, engine))
+		}
+	}
+	return fault.New(fault.Timeout, "%v in time; missing: %s", why, strings.Join(missing, ", "))
+}
+
+// startAgent starts the agent unless it runs, and waits until it answers.
+func (b *box) startAgent(ctx context.Context, running []process) error {
+	var c *child
+	if len(only(running, agentProcess, 0)) == 0 {
+		b.line.show("starting the agent")
+		var err error
+		c, err = launch(b.layout, "agent", b.agentDir(), daemonEnviron(b.Environ),
+			filepath.Join(b.bin(), "daos_agent"), "-o", b.agentConfig(), "start")
+		if err != nil {
+			return err
+		}
+	}
+	for {
+		_, err := askAgent(ctx, b.layout, b.System)
+		if err == nil {
+			return nil
+		}
+		if c != nil && c.failure() != nil {
+			b.showTail(b.agentLog())
+			b.showTail(b.output("agent"))
+			return fault.New(fault.Unknown, "cannot start the agent: it ended (%v)", c.failure()).
+				WithHint("its last words are above, all are in %s and %s", b.agentLog(), b.output("agent"))
+		}
+		if wait(ctx, poll) != nil {
+			b.showTail(b.agentLog())
+			return fault.Wrap(fault.Of(canceled(ctx)), err, "cannot get an answer of the agent at %s", b.agentSocket())
+		}
+	}
+}
+
+// tailBytes is how much of a log is shown.
+const tailBytes = 2 << 10
+
+// showTail prints the end of a log on standard error.
+func (b *box) showTail(path string) {
+	b.line.clear()
+	text, err := tail(path)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && text == "" {
+		return
+	}
+	fmt.Fprintf(b.Stderr, "--- the end of %s\n", path)
+	if err != nil {
+		fmt.Fprintf(b.Stderr, "cannot read it: %v\n", err)
+		return
+	}
+	fmt.Fprint(b.Stderr, text)
+}
+
+// tail is the end of a file, in whole lines.
+func tail(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	start := max(0, info.Size()-tailBytes)
+	data := make([]byte, info.Size()-start)
+	n, err := f.ReadAt(data, start)
+	if n == 0 && err != nil && len(data) > 0 {
+		return "", err
+	}
+	text := string(data[:n])
+	if start > 0 {
+		if _, rest, ok := strings.Cut(text, "\n"); ok {
+			text = rest
+		}
+	}
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		text += "\n"
+	}
+	return text, nil
+}
+
+// agentFraming is what clients of this release speak.
+const agentFraming = drpc.Chunked
