@@ -62,7 +62,7 @@ func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Met
 	if err != nil {
 		return resp, err
 	}
-	resp, err = exchange(ctx, conn, method, body, report)
+	resp, err = converse(ctx, conn, addr, method, body, report)
 	if err != nil && !fresh && errors.Is(err, fault.Kind(fault.Unreachable)) {
 		// A kept connection may have died unnoticed; the server saw nothing of
 		// an idempotent request that it could answer differently.
@@ -70,12 +70,56 @@ func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Met
 		if conn, _, err = c.conn(ctx, addr); err != nil {
 			return resp, err
 		}
-		resp, err = exchange(ctx, conn, method, body, report)
+		resp, err = converse(ctx, conn, addr, method, body, report)
 	}
 	if !c.Keep {
 		_ = conn.Close()
 	} else if errors.Is(err, fault.Kind(fault.Unreachable)) {
 		c.drop(addr, conn)
+	}
+	return resp, err
+}
+
+// A server that is there answers a ping while it works on a call. One that was
+// paused, or whose host is gone without a word, does not: the call then fails long
+// before its own deadline, and another server can be asked.
+const (
+	pingEvery = 2 * time.Second
+	pingTime  = 4 * time.Second
+)
+
+// watched is ctx, ending when the server at addr stops answering pings.
+func watched(ctx context.Context, conn *wire.Conn, addr string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		tick := time.NewTicker(pingEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			ping, done := context.WithTimeout(ctx, pingTime)
+			err := conn.Ping(ping)
+			done()
+			if err != nil && ctx.Err() == nil {
+				cancel(fault.New(fault.Unreachable, "cannot go on with host %s: it stopped answering", addr).
+					WithHint("is daos_server there hung or paused, or the network cut? see its log"))
+				return
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// converse is exchange with the watch over the server.
+func converse[Req, Resp any](ctx context.Context, conn *wire.Conn, addr string, method Method[Req, Resp], body []byte, report Report) (Resp, error) {
+	ctx, stop := watched(ctx, conn, addr)
+	defer stop()
+	resp, err := exchange(ctx, conn, method, body, report)
+	if lost, ok := fault.As(context.Cause(ctx)); err != nil && ok {
+		return resp, lost
 	}
 	return resp, err
 }
