@@ -21,10 +21,9 @@ func Run(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit
 	defer a.close()
 	globals := a.globals()
 	root := tree(a)
-	args, err := modernize(a.Tool, root, globals, args)
+	args, err := modernize(a, root, globals, args)
 	if err != nil {
-		root.RunE, root.Args = refuse(err), cobra.ArbitraryArgs
-		root.FParseErrWhitelist.UnknownFlags = true
+		root = refusing(a, err)
 	}
 	return cli.Execute(ctx, a.Tool, root, globals, args)
 }

@@ -19,6 +19,7 @@ type progress struct {
 
 	mu    sync.Mutex
 	shown string
+	ended bool
 }
 
 const defaultWidth = 80
@@ -34,28 +35,32 @@ func newProgress(env *cli.Env) *progress {
 	return p
 }
 
+// watched says whether the line is seen at all.
+func (p *progress) watched() bool { return p.out != nil }
+
 // show replaces the line, cut to the terminal's width so that it stays one.
 func (p *progress) show(text string) {
-	if p.out == nil {
+	if !p.watched() {
 		return
 	}
 	text = cut(text, p.width-1)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if text == p.shown {
+	if p.ended || text == p.shown {
 		return
 	}
 	p.shown = text
 	fmt.Fprintf(p.out, "\r\x1b[K%s", text)
 }
 
-// clear takes the line away.
+// clear takes the line away for good; what a late reporter has to say is dropped.
 func (p *progress) clear() {
-	if p.out == nil {
+	if !p.watched() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.ended = true
 	if p.shown != "" {
 		p.shown = ""
 		fmt.Fprint(p.out, "\r\x1b[K")

@@ -1,9 +1,81 @@
 package dmg
 
 import (
+	"context"
+	"fmt"
+	"io"
+
 	"daosbox/commands/cli"
+	"daosbox/commands/control"
+	"daosbox/storage"
 
 	"github.com/spf13/cobra"
 )
 
-func serverCommand(a *app) *cobra.Command { return cli.Group("server", "server") }
+func serverCommand(a *app) *cobra.Command {
+	group := cli.Group("server", "the servers' engines", "srv")
+	group.AddCommand(setLogMasksCommand(a))
+	return group
+}
+
+// setLogMasksOptions are nil where a flag was not given: the engines then return
+// to their configuration.
+type setLogMasksOptions struct {
+	masks, streams, subsystems *string
+	hosts                      string
+}
+
+func setLogMasksCommand(a *app) *cobra.Command {
+	o := &setLogMasksOptions{}
+	var masks, streams, subsystems string
+	cmd := &cobra.Command{
+		Use:     "set-logmasks",
+		Aliases: []string{"slm"},
+		Short:   "change what the running engines log, until they end",
+		Long: `Change what the running engines of the servers log, until they end. A flag that is
+left out returns that part to the server's configuration.`,
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			given := func(flag string, value *string) *string {
+				if !cmd.Flags().Changed(flag) {
+					return nil
+				}
+				return value
+			}
+			o.masks, o.streams, o.subsystems = given("masks", &masks), given("streams", &streams), given("subsystems", &subsystems)
+			return runSetLogMasks(cmd.Context(), a, o)
+		},
+	}
+	cmd.Flags().StringVarP(&masks, "masks", "m", "", "LEVEL, or LEVEL,SUBSYSTEM=LEVEL,... as in ERR,RPC=DEBUG")
+	cmd.Flags().StringVarP(&streams, "streams", "d", "", "debug streams; empty for all")
+	cmd.Flags().StringVarP(&subsystems, "subsystems", "s", "", "subsystems that log; empty for all")
+	hostsFlag(cmd, &o.hosts)
+	return cmd
+}
+
+func runSetLogMasks(ctx context.Context, a *app, o *setLogMasksOptions) error {
+	if err := checkLogMasks(o); err != nil {
+		return err
+	}
+	req := control.SetLogMasksReq{Masks: o.masks, Streams: o.streams, Subsystems: o.subsystems}
+	got, err := fanOut(ctx, a, "server set-logmasks", o.hosts, control.SetLogMasks, req)
+	if err != nil {
+		return err
+	}
+	answers := make([]answer[storage.HostStorage], len(got.answers))
+	for i, one := range got.answers {
+		answers[i].host = one.host
+		answers[i].value.Normalize()
+	}
+	groups, err := gather(answers, sameStorage)
+	if err != nil {
+		return err
+	}
+	a.Show(newStorageAnswer(got.failed, groups), func(w io.Writer) {
+		got.failed.print(a.Stderr)
+		for _, g := range groups {
+			fmt.Fprintf(w, "Engine log-masks updated successfully on the following host(s): %s\n", g.title())
+		}
+	})
+	return got.err()
+}

@@ -1,9 +1,96 @@
 package dmg
 
 import (
+	"slices"
+
+	"daosbox/cluster/hostlist"
 	"daosbox/commands/cli"
+	"daosbox/storage"
 
 	"github.com/spf13/cobra"
 )
 
-func storageCommand(a *app) *cobra.Command { return cli.Group("storage", "storage") }
+func storageCommand(a *app) *cobra.Command {
+	group := cli.Group("storage", "storage of the servers: what is there, and making it ready", "sto")
+	group.AddCommand(storageScanCommand(a), storageFormatCommand(a))
+	return group
+}
+
+// hostsFlag declares -l of a verb that asks hosts.
+func hostsFlag(cmd *cobra.Command, hosts *string) {
+	cmd.Flags().StringVarP(hosts, hostListFlag, "l", "", "servers to ask, as in node[1-8]:10001 (default: hostlist of the configuration)")
+}
+
+// storageAnswer is the body of all verbs that answer with storage. The keys are
+// those that scripts know.
+type storageAnswer struct {
+	HostErrors  hostErrors              `json:"host_errors"`
+	HostStorage map[string]storageGroup `json:"HostStorage"`
+}
+
+// storageGroup is the storage of hosts that have the same.
+type storageGroup struct {
+	Storage storage.HostStorage `json:"storage"`
+	Hosts   *hostlist.Set       `json:"hosts"`
+}
+
+func newStorageAnswer(failed hostErrors, groups []group[storage.HostStorage]) storageAnswer {
+	answer := storageAnswer{failed, make(map[string]storageGroup)}
+	for _, g := range groups {
+		answer.HostStorage[g.hash] = storageGroup{g.value, g.hosts}
+	}
+	return answer
+}
+
+// sameStorage reduces storage to what hosts must agree in to be shown as one:
+// order does not count, nor what differs between equal machines (serial numbers,
+// ids) or from one moment to the next (free space, health).
+func sameStorage(s storage.HostStorage) any {
+	s.NVMeDevices = slices.Clone(s.NVMeDevices)
+	for i := range s.NVMeDevices {
+		c := &s.NVMeDevices[i]
+		c.Serial, c.HealthStats = "", nil
+		c.SMDDevices = slices.Clone(c.SMDDevices)
+		for j := range c.SMDDevices {
+			d := &c.SMDDevices[j]
+			d.UUID, d.Rank, d.AvailBytes, d.UsableBytes, d.Controller = "", 0, 0, 0, nil
+		}
+	}
+	s.SCMModules = slices.Clone(s.SCMModules)
+	for i := range s.SCMModules {
+		s.SCMModules[i].UID, s.SCMModules[i].PhysicalID = "", 0
+	}
+	s.SCMNamespaces = slices.Clone(s.SCMNamespaces)
+	for i := range s.SCMNamespaces {
+		n := &s.SCMNamespaces[i]
+		n.UUID = ""
+		if n.Mount != nil {
+			mount := sameMount(*n.Mount)
+			n.Mount = &mount
+		}
+	}
+	s.SCMMountPoints = slices.Clone(s.SCMMountPoints)
+	for i := range s.SCMMountPoints {
+		s.SCMMountPoints[i] = sameMount(s.SCMMountPoints[i])
+	}
+	if s.MemInfo != nil {
+		s.MemInfo = &storage.MemInfo{HugepageSizeKiB: s.MemInfo.HugepageSizeKiB, HugepagesTotal: s.MemInfo.HugepagesTotal}
+	}
+	return inOrder(s)
+}
+
+func sameMount(m storage.MountPoint) storage.MountPoint {
+	m.Rank, m.AvailBytes, m.UsableBytes = 0, 0, 0
+	return m
+}
+
+// sameInOrder wants all of the storage to agree, in any order.
+func sameInOrder(s storage.HostStorage) any { return inOrder(s) }
+
+func inOrder(s storage.HostStorage) storage.HostStorage {
+	s.NVMeDevices = sortedBy(s.NVMeDevices, func(c storage.NVMeController) string { return c.PCIAddr })
+	s.SCMModules = sortedBy(s.SCMModules, moduleKey)
+	s.SCMNamespaces = sortedBy(s.SCMNamespaces, func(n storage.SCMNamespace) string { return n.BlockDevice })
+	s.SCMMountPoints = sortedBy(s.SCMMountPoints, func(m storage.MountPoint) string { return m.Path })
+	return s
+}

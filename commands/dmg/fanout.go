@@ -1,0 +1,247 @@
+package dmg
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
+	"daosbox/cluster/wire"
+	"daosbox/commands/cli"
+	"daosbox/commands/control"
+)
+
+// answer is what one host said.
+type answer[T any] struct {
+	host  string
+	value T
+}
+
+// replies is what many hosts said, and why some said nothing.
+type replies[T any] struct {
+	answers []answer[T]
+	failed  hostErrors
+	asked   int
+}
+
+// fanOut asks every host of hosts (-l), or else every configured one, the same and
+// returns when each has answered or run out of its time. Hosts that fail do not
+// make it fail: they are in the replies. what names the command on the terminal.
+func fanOut[Req, Resp any](ctx context.Context, a *app, what, hosts string, method control.Method[Req, Resp], req Req) (*replies[Resp], error) {
+	client, err := a.client(hosts)
+	if err != nil {
+		return nil, err
+	}
+	return askHosts(ctx, a, client, what, client.Servers, method, req), nil
+}
+
+func askHosts[Req, Resp any](ctx context.Context, a *app, client *control.Client, what string, hosts []string, method control.Method[Req, Resp], req Req) *replies[Resp] {
+	r := &replies[Resp]{failed: newHostErrors(), asked: len(hosts)}
+	p := newFanProgress(a.Env, what, hosts)
+	defer p.clear()
+	call := func(ctx context.Context, host string) (Resp, error) {
+		own := req // the client fills in what each request carries
+		return control.Call(ctx, client, host, method, &own, func(at control.Progress) { p.step(host, at) })
+	}
+	wire.FanOut(ctx, hosts, wire.FanOutOptions{HostTimeout: method.Timeout}, call, func(got wire.Result[Resp]) {
+		p.done(got.Host, got.Err != nil)
+		if got.Err != nil {
+			r.failed.add(got.Host, a.explain(got.Err))
+			return
+		}
+		r.answers = append(r.answers, answer[Resp]{got.Host, got.Value})
+	})
+	slices.SortFunc(r.answers, func(x, y answer[Resp]) int { return strings.Compare(x.host, y.host) })
+	return r
+}
+
+// fail makes a host that answered one that failed; its answer stays.
+func (r *replies[T]) fail(host string, err error) { r.failed.add(host, err) }
+
+// err is the error of the whole: partial when some hosts succeeded, else what kept
+// them all from it.
+func (r *replies[T]) err() error { return r.failed.err(r.asked) }
+
+// hostErrors gathers hosts by the text of their errors.
+type hostErrors struct {
+	hosts map[string]*hostlist.Set
+	codes map[fault.Code]bool
+	hints map[string]bool
+	all   *hostlist.Set
+}
+
+func newHostErrors() hostErrors {
+	return hostErrors{make(map[string]*hostlist.Set), make(map[fault.Code]bool), make(map[string]bool), hostlist.Of()}
+}
+
+func (e hostErrors) add(host string, err error) {
+	// Hosts with the same trouble stand together, so their names leave the text.
+	text := strings.ReplaceAll(err.Error(), "host "+host, "host")
+	text = fault.OneLine(strings.ReplaceAll(text, host, "host"))
+	if e.hosts[text] == nil {
+		e.hosts[text] = hostlist.Of()
+	}
+	e.hosts[text].Add(host)
+	e.all.Add(host)
+	e.codes[fault.Of(err)] = true
+	e.hints[fault.HintOf(err)] = true
+}
+
+// MarshalJSON writes an object: error text to ranged hosts.
+func (e hostErrors) MarshalJSON() ([]byte, error) { return json.Marshal(e.hosts) }
+
+func (e hostErrors) err(asked int) error {
+	count := e.all.Len()
+	if count == 0 {
+		return nil
+	}
+	code := fault.Partial
+	if count >= asked {
+		code = e.cause()
+	}
+	err := fault.New(code, "%d host(s) had errors", count)
+	if len(e.hints) == 1 { // one advice fits all
+		for hint := range e.hints {
+			err.Hint = hint
+		}
+	}
+	return err
+}
+
+// cause is the code that all failures share; silence and refusal to connect are
+// both unreachability.
+func (e hostErrors) cause() fault.Code {
+	codes := make([]fault.Code, 0, len(e.codes))
+	for code := range e.codes {
+		codes = append(codes, code)
+	}
+	slices.Sort(codes)
+	switch {
+	case len(codes) == 1:
+		return codes[0]
+	case slices.Equal(codes, []fault.Code{fault.Unreachable, fault.Timeout}):
+		return fault.Unreachable
+	}
+	return fault.Unknown
+}
+
+// print shows the errors as a table, nothing when there are none.
+func (e hostErrors) print(w io.Writer) {
+	if len(e.hosts) == 0 {
+		return
+	}
+	rows := make([][]string, 0, len(e.hosts))
+	for text, hosts := range e.hosts {
+		rows = append(rows, []string{hosts.WithoutPorts().String(), text})
+	}
+	slices.SortFunc(rows, func(a, b []string) int {
+		return strings.Compare(a[0]+"\x00"+a[1], b[0]+"\x00"+b[1])
+	})
+	fmt.Fprintln(w, "Errors:")
+	cli.Table(w, "  ", []string{"Hosts", "Error"}, rows)
+	fmt.Fprintln(w)
+}
+
+// group is hosts that gave the same answer.
+type group[T any] struct {
+	hosts *hostlist.Set
+	value T // of the first host
+	hash  string
+}
+
+// title is the hosts as people see them.
+func (g group[T]) title() string { return g.hosts.WithoutPorts().String() }
+
+// gather groups answers by content. same reduces an answer to what must agree.
+func gather[T any](answers []answer[T], same func(T) any) ([]group[T], error) {
+	byHash := make(map[uint64]*group[T])
+	for _, one := range answers {
+		data, err := json.Marshal(same(one.value))
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "cannot compare the answers of hosts")
+		}
+		h := fnv.New64a()
+		_, _ = h.Write(data)
+		sum := h.Sum64()
+		if byHash[sum] == nil {
+			byHash[sum] = &group[T]{hosts: hostlist.Of(), value: one.value, hash: strconv.FormatUint(sum, 10)}
+		}
+		byHash[sum].hosts.Add(one.host)
+	}
+	groups := make([]group[T], 0, len(byHash))
+	for _, g := range byHash {
+		groups = append(groups, *g)
+	}
+	slices.SortFunc(groups, func(a, b group[T]) int { return strings.Compare(a.hosts.String(), b.hosts.String()) })
+	return groups, nil
+}
+
+// header prints the hosts of a group between dashes.
+func header(w io.Writer, title string) {
+	dashes := strings.Repeat("-", len(title))
+	fmt.Fprintf(w, "%s\n%s\n%s\n", dashes, title, dashes)
+}
+
+// fanProgress tells on a terminal which hosts are still awaited.
+type fanProgress struct {
+	*progress
+	what string
+
+	mu       sync.Mutex
+	pending  *hostlist.Set
+	total    int
+	failures int
+	last     string
+}
+
+func newFanProgress(env *cli.Env, what string, hosts []string) *fanProgress {
+	p := &fanProgress{progress: newProgress(env), what: what, total: len(hosts)}
+	if p.watched() {
+		p.pending = hostlist.Of(hosts...)
+		p.tell()
+	}
+	return p
+}
+
+func (p *fanProgress) done(host string, failed bool) {
+	if !p.watched() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pending.Remove(host)
+	if failed {
+		p.failures++
+	}
+	p.tell()
+}
+
+func (p *fanProgress) step(host string, at control.Progress) {
+	if !p.watched() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = "; " + hostlist.StripPort(host) + ": " + stepText(control.Progress{Text: at.Text, Done: at.Done, Total: at.Total})
+	p.tell()
+}
+
+// tell shows the line: "storage scan: 3/64 done, 1 failed, pending node[7-66]".
+func (p *fanProgress) tell() {
+	left := p.pending.Len()
+	text := fmt.Sprintf("%s: %d/%d done", p.what, p.total-left, p.total)
+	if p.failures > 0 {
+		text += fmt.Sprintf(", %d failed", p.failures)
+	}
+	if left > 0 {
+		text += ", pending " + p.pending.WithoutPorts().String()
+	}
+	p.show(text + p.last)
+}
