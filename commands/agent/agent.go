@@ -68,7 +68,7 @@ func eraArgs(t *cli.Tool, globals *pflag.FlagSet, args []string) []string {
 
 // load reads, completes and checks the configuration, telling hints.
 func (o *options) load(t *cli.Tool) (*config.Agent, error) {
-	path, err := config.FindAgent(t.Path(o.config), config.EtcDir)
+	path, err := config.FindAgent(t.Path(o.config), t.ConfDir())
 	if err != nil {
 		return nil, err
 	}

@@ -50,13 +50,23 @@ func (a *app) openLog() error {
 	return nil
 }
 
+// findConfig is the configuration file to read, "" when there is none. A dmg that
+// is called through the bin of a sandbox belongs to it, whatever is at home.
+func (a *app) findConfig() (string, error) {
+	home, dir := a.Getenv("HOME"), a.ConfDir()
+	if dir != "" {
+		home = ""
+	}
+	return config.FindControl(a.Path(a.configPath), home, dir)
+}
+
 // config reads the configuration once; hosts (-l) replace its host list. Advice
 // about old keys goes to standard error.
 func (a *app) config(hosts string) (*config.Control, error) {
 	if a.cfg != nil {
 		return a.cfg, nil
 	}
-	path, err := config.FindControl(a.Path(a.configPath), a.Getenv("HOME"), "")
+	path, err := a.findConfig()
 	if err != nil {
 		return nil, err
 	}

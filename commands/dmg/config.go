@@ -42,7 +42,7 @@ type configProblem struct {
 }
 
 func runConfigCheck(a *app) error {
-	path, err := config.FindControl(a.Path(a.configPath), a.Getenv("HOME"), "")
+	path, err := a.findConfig()
 	if err != nil {
 		return err
 	}

@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"daosbox/cluster"
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/control"
-	"daosbox/engine/drpc"
+	"daosbox/storage"
 )
 
 // up starts what does not run and waits until the whole system does.
@@ -26,6 +26,7 @@ func (b *box) up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	former := b.formerLives(running)
 	children, err := b.startServers(ctx, running)
 	if err != nil {
 		return err
@@ -42,13 +43,53 @@ func (b *box) up(ctx context.Context) error {
 	if err := b.restartRanks(ctx, running, children); err != nil {
 		return err
 	}
-	if err := b.awaitJoined(ctx, children); err != nil {
+	if err := b.awaitJoined(ctx, former, children); err != nil {
 		return err
 	}
 	if !b.Agent {
 		return nil
 	}
 	return b.startAgent(ctx, running)
+}
+
+// lives has the incarnation of each rank that is over: a rank counts as joined
+// with a later one only, since the system may not have noticed yet that its engine
+// is gone.
+type lives map[hostlist.Rank]uint64
+
+// formerLives reads the superblocks. What an engine that runs wrote there is its
+// present life.
+func (b *box) formerLives(running []process) lives {
+	former := make(lives)
+	for host := 1; host <= b.Hosts; host++ {
+		idle := b.idleEngines(host, running)
+		for engine := range b.RanksPerHost {
+			superblock, err := storage.ReadSuperblock(b.superblock(host, engine))
+			if err != nil || superblock.Rank == nil || superblock.Incarnation == 0 {
+				continue
+			}
+			former[hostlist.Rank(*superblock.Rank)] = superblock.Incarnation
+			if !slices.Contains(idle, engine) {
+				former[hostlist.Rank(*superblock.Rank)]--
+			}
+		}
+	}
+	return former
+}
+
+func (l lives) settled(m cluster.Member) bool {
+	return m.State == cluster.StateAdminExcluded || m.State == cluster.StateJoined && m.Incarnation > l[m.Rank]
+}
+
+// idleEngines lists the engines of a host that do not run.
+func (b *box) idleEngines(host int, running []process) []int {
+	var idle []int
+	for engine := range b.RanksPerHost {
+		if !slices.ContainsFunc(only(running, engineProcess, host), func(p process) bool { return p.engine == engine }) {
+			idle = append(idle, engine)
+		}
+	}
+	return idle
 }
 
 // startServers starts the servers that do not run, all at once, and returns them
@@ -194,12 +235,8 @@ func (b *box) restartRanks(ctx context.Context, running []process, children map[
 		if children[host] != nil {
 			continue
 		}
-		alive := make(map[int]bool)
-		for _, p := range only(running, engineProcess, host) {
-			alive[p.engine] = true
-		}
-		for engine := range b.RanksPerHost {
-			if rank, ok := b.rankOf(host, engine); ok && !alive[engine] {
+		for _, engine := range b.idleEngines(host, running) {
+			if rank, ok := b.rankOf(host, engine); ok {
 				ranks.Add(rank)
 			}
 		}
@@ -216,13 +253,13 @@ func (b *box) restartRanks(ctx context.Context, running []process, children map[
 }
 
 // awaitJoined waits until all ranks are members that serve.
-func (b *box) awaitJoined(ctx context.Context, children map[int]*child) error {
+func (b *box) awaitJoined(ctx context.Context, former lives, children map[int]*child) error {
 	why := errors.New("the management service was not asked yet")
 	for {
 		joined := 0
 		members, err := b.members(ctx, connectTime)
 		for _, m := range members {
-			if settled(m) {
+			if former.settled(m) {
 				joined++
 			}
 		}
@@ -242,13 +279,13 @@ func (b *box) awaitJoined(ctx context.Context, children map[int]*child) error {
 			}
 		}
 		if wait(ctx, poll) != nil {
-			return b.notJoined(ctx, why)
+			return b.notJoined(ctx, former, why)
 		}
 	}
 }
 
 // notJoined tells who is missing, with the log of the first.
-func (b *box) notJoined(ctx context.Context, why error) error {
+func (b *box) notJoined(ctx context.Context, former lives, why error) error {
 	over := canceled(ctx)
 	if fault.Of(over) == fault.Canceled {
 		return over
@@ -258,7 +295,7 @@ func (b *box) notJoined(ctx context.Context, why error) error {
 	members, _ := b.members(ctx, connectTime)
 	fine := make(map[hostlist.Rank]bool)
 	for _, m := range members {
-		fine[m.Rank] = settled(m)
+		fine[m.Rank] = former.settled(m)
 	}
 	var missing []string
 	for host := 1; host <= b.Hosts; host++ {
@@ -305,53 +342,3 @@ func (b *box) startAgent(ctx context.Context, running []process) error {
 		}
 	}
 }
-
-// tailBytes is how much of a log is shown.
-const tailBytes = 2 << 10
-
-// showTail prints the end of a log on standard error.
-func (b *box) showTail(path string) {
-	b.line.clear()
-	text, err := tail(path)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && text == "" {
-		return
-	}
-	fmt.Fprintf(b.Stderr, "--- the end of %s\n", path)
-	if err != nil {
-		fmt.Fprintf(b.Stderr, "cannot read it: %v\n", err)
-		return
-	}
-	fmt.Fprint(b.Stderr, text)
-}
-
-// tail is the end of a file, in whole lines.
-func tail(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return "", err
-	}
-	start := max(0, info.Size()-tailBytes)
-	data := make([]byte, info.Size()-start)
-	n, err := f.ReadAt(data, start)
-	if n == 0 && err != nil && len(data) > 0 {
-		return "", err
-	}
-	text := string(data[:n])
-	if start > 0 {
-		if _, rest, ok := strings.Cut(text, "\n"); ok {
-			text = rest
-		}
-	}
-	if text != "" && !strings.HasSuffix(text, "\n") {
-		text += "\n"
-	}
-	return text, nil
-}
-
-// agentFraming is what clients of this release speak.
-const agentFraming = drpc.Chunked

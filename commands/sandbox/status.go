@@ -176,7 +176,13 @@ func (s *status) ask(ctx context.Context, b *box) {
 		s.problem("%v", err)
 		return
 	}
+	silent := make([]error, len(s.Hosts))
 	var group sync.WaitGroup
+	for i, h := range s.Hosts {
+		if h.PID != 0 {
+			group.Go(func() { silent[i] = b.answers(ctx, i+1) })
+		}
+	}
 	var members []cluster.Member
 	var membersErr, leaderErr, agentErr error
 	group.Go(func() { members, membersErr = b.members(ctx, askTime) })
@@ -189,6 +195,11 @@ func (s *status) ask(ctx context.Context, b *box) {
 		})
 	}
 	group.Wait()
+	for i, err := range silent {
+		if err != nil {
+			s.problem("%s does not answer: %v", s.Hosts[i].Name, err)
+		}
+	}
 	switch {
 	case membersErr != nil:
 		s.problem("%v", membersErr)
@@ -213,7 +224,7 @@ func (s *status) ask(ctx context.Context, b *box) {
 
 func (s *status) judge(ranks int) {
 	for _, m := range s.Members {
-		if !settled(m) {
+		if !(lives)(nil).settled(m) {
 			s.problem("rank %d is %s", m.Rank, m.State)
 		}
 	}
@@ -273,6 +284,9 @@ func (s *status) roleOf(h hostStatus) string {
 	}
 	return "-"
 }
+
+// agentFraming is what clients of this release speak.
+const agentFraming = drpc.Chunked
 
 // askAgent asks the agent for what a client needs to attach, as a client does.
 func askAgent(ctx context.Context, l layout, system string) (*pb.GetAttachInfoResp, error) {

@@ -112,8 +112,3 @@ func (b *box) engineOf(rank hostlist.Rank) (host, engine int, err error) {
 	}
 	return 0, 0, fault.New(fault.NotFound, "cannot find rank %d in the sandbox", rank).WithHint("`dmg system query` lists the ranks")
 }
-
-// settled reports whether a member is where an administrator wants it.
-func settled(m cluster.Member) bool {
-	return m.State == cluster.StateJoined || m.State == cluster.StateAdminExcluded
-}
