@@ -40,7 +40,8 @@ type attachCache struct {
 	log        *slog.Logger
 	disabled   bool          // every client has the service asked
 	expiration time.Duration // age at which a client has the service asked, 0 is none
-	interval   time.Duration
+	interval   time.Duration // between refreshes
+	retry      time.Duration // of an expired map, after a try that failed
 
 	ctx     context.Context // of the fetches; ends with run
 	cancel  context.CancelFunc
@@ -64,7 +65,7 @@ type flight struct {
 }
 
 func newAttachCache(ask asker, log *slog.Logger) *attachCache {
-	c := &attachCache{ask: ask, log: log, interval: refreshEvery, refresh: make(chan struct{}, 1)}
+	c := &attachCache{ask: ask, log: log, interval: refreshEvery, retry: refreshEvery, refresh: make(chan struct{}, 1)}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	return c
 }
@@ -77,7 +78,7 @@ func (c *attachCache) get(ctx context.Context) (*addressMap, error) {
 		c.mu.Unlock()
 		return c.direct(ctx, last)
 	}
-	expired := c.expiration > 0 && now.Sub(c.confirmed) >= c.expiration && now.Sub(c.tried) >= c.interval
+	expired := c.expiration > 0 && now.Sub(c.confirmed) >= c.expiration && now.Sub(c.tried) >= c.retry
 	if last != nil && !expired {
 		c.mu.Unlock()
 		return last, nil
