@@ -219,7 +219,7 @@ func (c *Client) drop(addr string, conn *wire.Conn) {
 // Retry pauses between rounds over the replicas.
 const (
 	firstPause = 100 * time.Millisecond
-	lastPause  = 2 * time.Second
+	lastPause  = 400 * time.Millisecond
 )
 
 // Ask sends a request to the management service: to whoever leads it for a method

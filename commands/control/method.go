@@ -37,9 +37,6 @@ type Method[Req, Resp any] struct {
 	Timeout time.Duration
 	// Progress makes the reply a stream: any number of Progress, then the result.
 	Progress bool
-	// Mutates makes a retry after a lost connection wait for an answer by
-	// operation id instead of sending a second change.
-	Mutates bool
 }
 
 // Row is a method without its types, for tables and the test of all roles.
@@ -98,7 +95,9 @@ var (
 	adminOrServer = []pki.Role{pki.Admin, pki.Server}
 )
 
-// The control API. The roles are the authorization: nothing else decides.
+// The control API. The roles are the authorization: nothing else decides. Every
+// method may be called again with the same request when its answer was lost: what
+// changes something does it once, by the operation's or the pool's id.
 var (
 	StorageScan    = Method[StorageScanReq, StorageScanResp]{Name: "storage.scan", Roles: admin, Route: Host, Timeout: minute}
 	StorageFormat  = Method[StorageFormatReq, StorageFormatResp]{Name: "storage.format", Roles: admin, Route: Host, Timeout: 10 * minute, Progress: true}
@@ -108,25 +107,25 @@ var (
 	StopRanks      = Method[RanksReq, RanksResp]{Name: "ranks.stop", Roles: server, Route: Host, Timeout: 5 * minute}
 	StartRanks     = Method[RanksReq, RanksResp]{Name: "ranks.start", Roles: server, Route: Host, Timeout: 5 * minute}
 	EngineCall     = Method[EngineCallReq, EngineCallResp]{Name: "engine.call", Roles: server, Route: Host, Timeout: 10 * minute}
-	SystemJoin     = Method[JoinReq, JoinResp]{Name: "system.join", Roles: server, Route: Leader, Timeout: short, Mutates: true}
+	SystemJoin     = Method[JoinReq, JoinResp]{Name: "system.join", Roles: server, Route: Leader, Timeout: short}
 	SystemEvent    = Method[EventReq, Empty]{Name: "system.event", Roles: server, Route: Leader, Timeout: short}
 	LeaderQuery    = Method[LeaderQueryReq, LeaderQueryResp]{Name: "system.leader-query", Roles: admin, Route: Replica, Timeout: short}
 	SystemQuery    = Method[SystemQueryReq, SystemQueryResp]{Name: "system.query", Roles: admin, Route: Leader, Timeout: 5 * minute}
-	SystemStop     = Method[SystemStopReq, SystemRanksResp]{Name: "system.stop", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true, Mutates: true}
-	SystemStart    = Method[SystemStartReq, SystemRanksResp]{Name: "system.start", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true, Mutates: true}
+	SystemStop     = Method[SystemStopReq, SystemRanksResp]{Name: "system.stop", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
+	SystemStart    = Method[SystemStartReq, SystemRanksResp]{Name: "system.start", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
 	SystemGetProp  = Method[SystemGetPropReq, SystemGetPropResp]{Name: "system.get-prop", Roles: adminOrServer, Route: Leader, Timeout: minute}
 	AttachInfo     = Method[AttachInfoReq, AttachInfoResp]{Name: "system.attach-info", Roles: adminOrAgent, Route: Replica, Timeout: minute}
-	PoolCreate     = Method[PoolCreateReq, PoolCreateResp]{Name: "pool.create", Roles: admin, Route: Leader, Timeout: 10 * minute, Progress: true, Mutates: true}
-	PoolDestroy    = Method[PoolDestroyReq, Empty]{Name: "pool.destroy", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true, Mutates: true}
+	PoolCreate     = Method[PoolCreateReq, PoolCreateResp]{Name: "pool.create", Roles: admin, Route: Leader, Timeout: 10 * minute, Progress: true}
+	PoolDestroy    = Method[PoolDestroyReq, Empty]{Name: "pool.destroy", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
 	PoolList       = Method[PoolListReq, PoolListResp]{Name: "pool.list", Roles: admin, Route: Leader, Timeout: minute}
 	PoolQuery      = Method[PoolQueryReq, PoolInfo]{Name: "pool.query", Roles: admin, Route: Leader, Timeout: 5 * minute}
 	PoolGetProp    = Method[PoolGetPropReq, PoolPropResp]{Name: "pool.get-prop", Roles: admin, Route: Leader, Timeout: minute}
-	PoolSetProp    = Method[PoolSetPropReq, Empty]{Name: "pool.set-prop", Roles: admin, Route: Leader, Timeout: minute, Mutates: true}
+	PoolSetProp    = Method[PoolSetPropReq, Empty]{Name: "pool.set-prop", Roles: admin, Route: Leader, Timeout: minute}
 	PoolGetACL     = Method[PoolACLReq, ACL]{Name: "pool.get-acl", Roles: admin, Route: Leader, Timeout: minute}
-	PoolUpdateACL  = Method[PoolACLReq, ACL]{Name: "pool.update-acl", Roles: admin, Route: Leader, Timeout: minute, Mutates: true}
-	PoolReplaceACL = Method[PoolACLReq, ACL]{Name: "pool.overwrite-acl", Roles: admin, Route: Leader, Timeout: minute, Mutates: true}
-	PoolDeleteACL  = Method[PoolACLReq, ACL]{Name: "pool.delete-acl", Roles: admin, Route: Leader, Timeout: minute, Mutates: true}
-	PoolEvict      = Method[PoolEvictReq, PoolEvictResp]{Name: "pool.evict", Roles: adminOrAgent, Route: Leader, Timeout: minute, Mutates: true}
+	PoolUpdateACL  = Method[PoolACLReq, ACL]{Name: "pool.update-acl", Roles: admin, Route: Leader, Timeout: minute}
+	PoolReplaceACL = Method[PoolACLReq, ACL]{Name: "pool.overwrite-acl", Roles: admin, Route: Leader, Timeout: minute}
+	PoolDeleteACL  = Method[PoolACLReq, ACL]{Name: "pool.delete-acl", Roles: admin, Route: Leader, Timeout: minute}
+	PoolEvict      = Method[PoolEvictReq, PoolEvictResp]{Name: "pool.evict", Roles: adminOrAgent, Route: Leader, Timeout: minute}
 )
 
 // Rows lists the whole API in the order of the declaration.
