@@ -1,16 +1,21 @@
 package agent
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
 	"daosbox/cluster/pki"
 	"daosbox/commands/cli"
+	"daosbox/commands/config"
+	"daosbox/commands/control"
 	"daosbox/engine/drpc"
 	"daosbox/engine/drpc/drpctest"
 	"daosbox/engine/drpc/pb"
@@ -322,4 +327,47 @@ func TestSignals(t *testing.T) {
 	_, before := s.counts()
 	is.NoErr(syscall.Kill(os.Getpid(), syscall.SIGUSR2))
 	eventually(t, "SIGUSR2 fetches the whole map", func() bool { _, whole := s.counts(); return whole > before })
+}
+
+// BenchmarkAttachInfo is one client's start: a connection, a call, the map of 2048
+// ranks.
+func BenchmarkAttachInfo(b *testing.B) {
+	info := captured()
+	for rank := range 2048 {
+		info.RankURIs = append(info.RankURIs, control.RankURI{Rank: hostlist.Rank(rank), URI: "ofi+tcp://10.10.10.10:31416", Contexts: 17})
+	}
+	dir, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	cfg := config.NewAgent()
+	cfg.RuntimeDir, cfg.AccessPoints, cfg.Transport.AllowInsecure = dir, []string{"127.0.0.1:1"}, true
+	d := newDaemon(testEnv(io.Discard, io.Discard, dir, nil), cfg, nil, quiet())
+	d.cache.ask = func(context.Context, uint64) (control.AttachInfoResp, error) { return info, nil }
+	ctx, cancel := context.WithCancel(b.Context())
+	done := make(chan error, 1)
+	go func() { done <- d.run(ctx) }()
+	socket := filepath.Join(dir, "daos_agent.sock")
+	for {
+		if p, err := drpctest.Dial(socket, drpctest.Chunked); err == nil {
+			_ = p.Close()
+			break
+		}
+	}
+	for b.Loop() {
+		p, err := drpctest.Dial(socket, drpctest.Chunked)
+		if err != nil {
+			b.Fatal(err)
+		}
+		reply, err := p.Call(2, 206, nil)
+		if err != nil || len(reply.Body) < 2048*30 {
+			b.Fatal(err, len(reply.Body))
+		}
+		_ = p.Close()
+	}
+	cancel()
+	if err := <-done; err != nil {
+		b.Fatal(err)
+	}
 }

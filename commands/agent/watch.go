@@ -25,10 +25,11 @@ type watcher struct {
 	interval time.Duration
 	pidfds   bool // false where the kernel has no pidfd_open
 
-	mu     sync.Mutex
-	polled map[*watch]struct{}
-	change chan struct{} // the last polled watch was stopped
-	work   sync.WaitGroup
+	mu      sync.Mutex
+	polled  map[*watch]struct{}
+	polling bool          // a goroutine looks at them
+	change  chan struct{} // the last of them was stopped
+	work    sync.WaitGroup
 }
 
 func newWatcher(proc string) *watcher {
@@ -66,11 +67,9 @@ func (w *watcher) watch(pid int32, gone func()) (*watch, error) {
 	one.start = start
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.polled[one] = struct{}{}; len(w.polled) == 1 {
-		select {
-		case <-w.change: // meant for an earlier loop
-		default:
-		}
+	w.polled[one] = struct{}{}
+	if !w.polling {
+		w.polling = true
 		w.work.Go(w.poll)
 	}
 	return one, nil
@@ -161,22 +160,30 @@ func (w *watcher) poll() {
 		case <-ticker.C:
 		case <-w.change:
 		}
+		for _, one := range w.over() {
+			one.gone()
+		}
 		w.mu.Lock()
 		if len(w.polled) == 0 {
+			w.polling = false
 			w.mu.Unlock()
 			return
 		}
-		var all []*watch
-		for one := range w.polled {
-			all = append(all, one)
-		}
 		w.mu.Unlock()
-		for _, one := range all {
-			if one.ended() {
-				one.gone()
-			}
+	}
+}
+
+// over takes out the processes that have ended.
+func (w *watcher) over() (ended []*watch) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for one := range w.polled {
+		if one.ended() {
+			delete(w.polled, one)
+			ended = append(ended, one)
 		}
 	}
+	return ended
 }
 
 // close waits for what runs; all watches must be stopped.
