@@ -18,7 +18,7 @@ import (
 func NewRoot(t *Tool, short string) *cobra.Command {
 	root := &cobra.Command{Use: t.Name, Short: short}
 	root.SilenceErrors, root.SilenceUsage = true, true
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true // ours is in completion.go
 	root.SetOut(t.Stdout)
 	root.SetErr(t.Stderr)
 	root.SetIn(t.Stdin)
@@ -77,6 +77,9 @@ func ExactArgs(names ...string) cobra.PositionalArgs {
 // Execute runs the tree with the tool's arguments and returns the exit status.
 // globals are the flags that stand before the verb and after it alike.
 func Execute(ctx context.Context, t *Tool, root *cobra.Command, globals *pflag.FlagSet, args []string) Exit {
+	if root.HasSubCommands() {
+		root.AddCommand(completionVerb(t), manVerb(t))
+	}
 	attach(root, globals)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
 	words, err := leading(root, args)
@@ -135,6 +138,9 @@ func attach(cmd *cobra.Command, globals *pflag.FlagSet) {
 // returns the verbs followed by what is left for the last one. cobra alone would
 // lose a value after a cluster such as "-il HOSTS".
 func leading(root *cobra.Command, args []string) ([]string, error) {
+	if len(args) > 0 && isCompletion(args[0]) {
+		return args, nil
+	}
 	var path []string
 	for cmd := root; ; {
 		if !cmd.HasSubCommands() {
@@ -167,6 +173,12 @@ func leading(root *cobra.Command, args []string) ([]string, error) {
 		path = append(path, next.Name())
 		cmd, args = next, rest[1:]
 	}
+}
+
+// IsOwnVerb reports whether word is a verb that Execute adds to every tree. Code
+// that guesses what a command line without a verb means must leave it alone.
+func IsOwnVerb(word string) bool {
+	return word == "completion" || word == "manpage" || isCompletion(word)
 }
 
 func find(cmd *cobra.Command, name string) *cobra.Command {

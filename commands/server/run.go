@@ -52,7 +52,7 @@ func known(root *cobra.Command, word string) bool {
 			return true
 		}
 	}
-	return false
+	return cli.IsOwnVerb(word)
 }
 
 func versionCommand(t *cli.Tool) *cobra.Command {
