@@ -14,7 +14,7 @@ import (
 // callTime bounds the answer to a client: it waits for nothing longer.
 const callTime = 90 * time.Second
 
-// serve answers what clients ask, by drpc.md §4.3. A client that hangs up does
+// serve answers what clients ask,. A client that hangs up does
 // not end the call.
 func (d *daemon) serve(ctx context.Context, call *drpc.Call) (proto.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
@@ -69,7 +69,7 @@ func (d *daemon) attachInfo(ctx context.Context, call *drpc.Call) (proto.Message
 }
 
 // attachStatus is the status by which libdaos knows an error, StatusOK for one
-// that it does not know (drpc.md §9.2).
+// that it does not know.
 func attachStatus(err error) drpc.Status {
 	switch fault.Of(err) {
 	case fault.WrongSystem, fault.IncompatibleVersion:
