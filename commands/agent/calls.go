@@ -14,7 +14,7 @@ import (
 // callTime bounds the answer to a client: it waits for nothing longer.
 const callTime = 90 * time.Second
 
-// serve answers what clients ask,. A client that hangs up does
+// serve answers what clients ask. A client that hangs up does
 // not end the call.
 func (d *daemon) serve(ctx context.Context, call *drpc.Call) (proto.Message, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime)
