@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"daosbox/cluster"
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/config"
@@ -43,14 +44,16 @@ type localEngine struct {
 	known      bool           // superblock is read
 	replace    bool           // the next join takes a former rank over
 	ranked     *engine.Notify // the process that accepted its rank, nil before
+	member     hostlist.Rank  // that the system gave it, also when the superblock cannot say
 }
 
 func newLocalEngine(s *server, index int) *localEngine {
-	e := &localEngine{srv: s, index: index, cfg: s.cfg.Engines[index], layout: layoutOf(s.cfg, index, s.hostname)}
+	e := &localEngine{srv: s, index: index, member: hostlist.NilRank, cfg: s.cfg.Engines[index], layout: layoutOf(s.cfg, index, s.hostname)}
 	e.inst = engine.New(engine.Config{
-		Index:  index,
-		Logger: s.log,
-		Steps:  engine.Steps{Prepare: e.prepare, Join: e.join, Exited: e.exited, State: e.changed},
+		Index:        index,
+		Logger:       s.log,
+		StartTimeout: s.options.startTimeout,
+		Steps:        engine.Steps{Prepare: e.prepare, Join: e.join, Exited: e.exited, State: e.changed},
 	})
 	return e
 }
@@ -60,7 +63,7 @@ func (e *localEngine) rank() hostlist.Rank {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !e.known || e.superblock.Rank == nil || !e.superblock.ValidRank {
-		return hostlist.NilRank
+		return e.member
 	}
 	return hostlist.Rank(*e.superblock.Rank)
 }
@@ -75,6 +78,8 @@ func (e *localEngine) prepare(ctx context.Context) (engine.Spec, error) {
 	}
 	if e.index == 0 {
 		if err := e.srv.startService(ctx); err != nil {
+			// Without its replica this host is not what its configuration promises.
+			e.srv.fail(err)
 			return engine.Spec{}, err
 		}
 	}
@@ -88,7 +93,7 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	}
 	action, err := storage.StartAction(e.layout, condition, e.srv.tool.EUID)
 	e.srv.log.Info("checked the storage of an engine", "engine", e.index, "state", condition.State, "because", condition.Reason, "action", action)
-	if action == storage.AwaitFormat && e.srv.recreateSuperblocks && condition.Present {
+	if action == storage.AwaitFormat && e.srv.options.recreateSuperblocks && condition.Present {
 		action = storage.CreateSuperblock
 	}
 	switch action {
@@ -99,7 +104,7 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	case storage.CreateSuperblock:
 		return e.format(ctx, storage.FormatOptions{Adopt: true}, nil)
 	case storage.AwaitFormat:
-		if e.srv.autoFormat {
+		if e.srv.options.autoFormat {
 			return e.format(ctx, storage.FormatOptions{}, nil)
 		}
 		e.srv.raise(control.Event{Name: "engine_format_required", Severity: severityNotice, Rank: hostlist.NilRank,
@@ -125,7 +130,7 @@ func (e *localEngine) formatResult(ctx context.Context, o storage.FormatOptions,
 	result, err := e.srv.host.Format(ctx, e.layout, o, progress)
 	if err == nil {
 		e.mu.Lock()
-		e.known = false
+		e.known, e.member = false, hostlist.NilRank
 		e.mu.Unlock()
 	}
 	return result, err
@@ -165,18 +170,9 @@ func (e *localEngine) updateSuperblock(change func(*storage.Superblock)) error {
 
 // spec is the exact process to start.
 func (e *localEngine) spec() (engine.Spec, error) {
-	var spec engine.Spec
-	switch binary := e.cfg.EngineBinary; {
-	case binary == config.EngineEmulator:
-		spec.Binary, spec.Arg0 = e.srv.tool.Executable, "daos_engine_emulator"
-	case binary != "":
-		spec.Binary = binary
-	default:
-		found, err := engine.FindBinary("daos_engine", e.srv.tool.Getenv("PATH"), e.srv.tool.Executable)
-		if err != nil {
-			return spec, err
-		}
-		spec.Binary = found
+	spec, err := e.binary()
+	if err != nil {
+		return spec, err
 	}
 	spec.Argv = engineArgs(e.srv.cfg, e.cfg, e.index, e.layout).Argv()
 	env, err := engineEnv(e.cfg, e.layout, e.srv.fabricDomain(e.cfg)).Env(e.srv.tool.LookupEnv)
@@ -194,15 +190,45 @@ func (e *localEngine) spec() (engine.Spec, error) {
 	return spec, nil
 }
 
-// refuseStart tells at once what can never work: a layout that this build does not
-// support, damaged files, no right to mount.
-func (e *localEngine) refuseStart(ctx context.Context) error {
+// binary is the program of the engine.
+func (e *localEngine) binary() (spec engine.Spec, err error) {
+	switch binary := e.cfg.EngineBinary; {
+	case binary == config.EngineEmulator:
+		spec.Binary, spec.Arg0 = e.srv.tool.Executable, "daos_engine_emulator"
+	case binary != "":
+		spec.Binary, err = engine.FindBinary(binary, e.srv.tool.Getenv("PATH"), e.srv.tool.Executable)
+	default:
+		spec.Binary, err = engine.FindBinary("daos_engine", e.srv.tool.Getenv("PATH"), e.srv.tool.Executable)
+	}
+	return spec, err
+}
+
+// checkStart tells at once what can not work: a layout that this build does not
+// support, no right to mount, no engine program, damaged files, storage or a
+// database of another system. Nothing is changed, but that a replica whose storage
+// is there is opened.
+func (e *localEngine) checkStart(ctx context.Context) error {
 	condition, err := e.srv.host.Check(ctx, e.layout)
 	if err != nil {
 		return err
 	}
-	_, err = storage.StartAction(e.layout, condition, e.srv.tool.EUID)
-	return err
+	action, err := storage.StartAction(e.layout, condition, e.srv.tool.EUID)
+	if err != nil {
+		return err
+	}
+	if _, err := e.binary(); err != nil {
+		return err
+	}
+	if action != storage.Proceed {
+		return nil
+	}
+	if err := e.loadSuperblock(); err != nil {
+		return err
+	}
+	if e.index == 0 {
+		return e.srv.startService(ctx)
+	}
+	return nil
 }
 
 // join makes a reported engine a member: incarnation into the superblock, Join at
@@ -223,6 +249,13 @@ func (e *localEngine) join(ctx context.Context, n engine.Notify) error {
 		return err
 	}
 	log.Info("joined the system", "rank", reply.Rank, "map_version", reply.MapVersion, "state", reply.State)
+	e.mu.Lock()
+	e.member = reply.Rank
+	e.mu.Unlock()
+	if reply.State == cluster.JoinCheck {
+		return fault.New(fault.Refused, "cannot start engine %d (rank %d): the system's checker is enabled, for which this server does not start engines",
+			e.index, reply.Rank).WithHint("disable it with `dmg check disable`, then start the rank again")
+	}
 	err = e.updateSuperblock(func(sb *storage.Superblock) {
 		rank := uint32(reply.Rank)
 		if sb.Rank == nil || *sb.Rank != rank {
@@ -231,8 +264,13 @@ func (e *localEngine) join(ctx context.Context, n engine.Notify) error {
 		sb.ValidRank, sb.URI = true, n.URI
 	})
 	if err != nil {
-		return err
+		// The rank is kept by the system under the superblock's UUID: the next
+		// start gets it again.
+		return fault.Wrap(fault.Of(err), err, "cannot record rank %d of engine %d", reply.Rank, e.index)
 	}
+	e.mu.Lock()
+	e.replace = false // it has what it asked for
+	e.mu.Unlock()
 	return e.setUp(ctx, n, uint32(reply.Rank), reply.MapVersion)
 }
 
@@ -259,6 +297,8 @@ func (e *localEngine) askToJoin(ctx context.Context, n engine.Notify) (control.J
 	ctx, cancel := context.WithTimeout(ctx, joinTotal)
 	defer cancel()
 	req := e.joinRequest(n)
+	pause := time.NewTicker(joinPause)
+	defer pause.Stop()
 	for told := ""; ; {
 		attempt, done := context.WithTimeout(ctx, joinAttempt)
 		reply, err := control.Ask(attempt, e.srv.client, control.SystemJoin, req, nil)
@@ -273,7 +313,7 @@ func (e *localEngine) askToJoin(ctx context.Context, n engine.Notify) (control.J
 		select {
 		case <-ctx.Done():
 			return reply, fault.Wrap(fault.Of(err), err, "cannot join the system")
-		case <-time.After(joinPause):
+		case <-pause.C:
 		}
 	}
 }

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/control"
-	"daosbox/engine"
 )
 
 // Severities of events (drpc.md §7).
@@ -53,11 +51,17 @@ func (s *server) raise(e control.Event) {
 type forwarder struct {
 	srv *server
 
-	mu       sync.Mutex
-	queue    []control.Event
-	sequence uint64
-	stopped  bool
-	wake     chan struct{}
+	mu      sync.Mutex
+	queue   []queued
+	last    uint64 // number of the newest event
+	stopped bool
+	wake    chan struct{}
+}
+
+// queued is an event with its number, by which it is taken out again.
+type queued struct {
+	number uint64
+	event  control.Event
 }
 
 const (
@@ -73,10 +77,11 @@ func newForwarder(s *server) *forwarder {
 func (f *forwarder) put(e control.Event) {
 	f.mu.Lock()
 	if len(f.queue) >= forwardQueue {
-		f.srv.log.Error("dropping the oldest event: the leader cannot be reached for long", "id", f.queue[0].Name, "rank", f.queue[0].Rank)
+		f.srv.log.Error("dropping the oldest event: the leader cannot be reached for long", "id", f.queue[0].event.Name, "rank", f.queue[0].event.Rank)
 		f.queue = f.queue[1:]
 	}
-	f.queue = append(f.queue, e)
+	f.last++
+	f.queue = append(f.queue, queued{f.last, e})
 	f.mu.Unlock()
 	f.signal()
 }
@@ -97,7 +102,7 @@ func (f *forwarder) stop() {
 	f.signal()
 }
 
-func (f *forwarder) first() (e control.Event, ok, stopped bool) {
+func (f *forwarder) first() (e queued, ok, stopped bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.stopped || len(f.queue) == 0 {
@@ -106,10 +111,11 @@ func (f *forwarder) first() (e control.Event, ok, stopped bool) {
 	return f.queue[0], true, false
 }
 
-func (f *forwarder) delivered() {
+// delivered takes an event out, unless it was dropped meanwhile.
+func (f *forwarder) delivered(e queued) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if len(f.queue) > 0 {
+	if len(f.queue) > 0 && f.queue[0].number == e.number {
 		f.queue = f.queue[1:]
 	}
 }
@@ -129,82 +135,30 @@ func (f *forwarder) run(ctx context.Context) error {
 			continue
 		}
 		if err := f.deliver(ctx, e); err != nil {
+			retry := time.NewTimer(forwardPause)
 			select {
 			case <-ctx.Done():
-				return nil
 			case <-f.wake: // a newer event, or the stop
-			case <-time.After(forwardPause):
+			case <-retry.C:
 			}
+			retry.Stop()
 		}
 	}
 }
 
 // deliver hands one event to the leader. A refusal for good counts as delivered:
 // a later one would be refused as well.
-func (f *forwarder) deliver(ctx context.Context, e control.Event) error {
+func (f *forwarder) deliver(ctx context.Context, e queued) error {
 	ctx, cancel := context.WithTimeout(ctx, forwardTime)
 	defer cancel()
-	f.sequence++
-	_, err := control.Ask(ctx, f.srv.client, control.SystemEvent, &control.EventReq{Sequence: f.sequence, Event: e}, nil)
+	_, err := control.Ask(ctx, f.srv.client, control.SystemEvent, &control.EventReq{Sequence: e.number, Event: e.event}, nil)
 	if err != nil && waitable(err) {
-		f.srv.log.Debug("cannot deliver an event yet", "id", e.Name, "error", err)
+		f.srv.log.Debug("cannot deliver an event yet", "id", e.event.Name, "error", err)
 		return err
 	}
 	if err != nil {
-		f.srv.log.Error("the leader refused an event", "id", e.Name, "rank", e.Rank, "error", err)
+		f.srv.log.Error("the leader refused an event", "id", e.event.Name, "rank", e.event.Rank, "error", err)
 	}
-	f.delivered()
+	f.delivered(e)
 	return nil
-}
-
-// restarter starts engines again that ended themselves because they found
-// themselves outside the group (engine-lifecycle.md §7).
-type restarter struct {
-	mu     sync.Mutex
-	policy engine.RestartPolicy
-}
-
-// selfTerminated takes the event of a local engine.
-func (r *restarter) selfTerminated(s *server, rank hostlist.Rank) {
-	var found *localEngine
-	for _, e := range s.engines {
-		if e.rank() == rank {
-			found = e
-		}
-	}
-	if found == nil {
-		return
-	}
-	now := time.Now()
-	r.mu.Lock()
-	decision, at := r.policy.Request(now, rank)
-	r.mu.Unlock()
-	switch decision {
-	case engine.RestartNow:
-		s.log.Info("engine ended itself, starting it again", "engine", found.index, "rank", rank)
-		go r.again(s, found)
-	case engine.RestartLater:
-		s.log.Info("engine ended itself again, starting it later", "engine", found.index, "rank", rank, "at", at)
-		time.AfterFunc(at.Sub(now), func() {
-			r.mu.Lock()
-			due := r.policy.Due(time.Now(), rank)
-			r.mu.Unlock()
-			if due {
-				r.again(s, found)
-			}
-		})
-	}
-}
-
-func (r *restarter) again(s *server, e *localEngine) {
-	if err := e.inst.Restart(s.life); err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Error("cannot start an engine again", "engine", e.index, "error", err)
-	}
-}
-
-// forget clears the history of a rank that the administrator stops or starts.
-func (r *restarter) forget(rank hostlist.Rank) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.policy.Forget(rank)
 }

@@ -154,11 +154,11 @@ func (e *localEngine) reformat(ctx context.Context, req *control.StorageFormatRe
 		e.inst.Formatted()
 		return result, nil
 	}
-	go func() {
-		if err := e.inst.Start(e.srv.life); err != nil && !errors.Is(err, context.Canceled) {
-			e.srv.log.Error("engine did not start after its format", "engine", e.index, "error", err)
+	e.srv.spawn(func(ctx context.Context) {
+		if err := e.inst.Start(ctx); err != nil && ctx.Err() == nil {
+			e.srv.log.Error("engine did not start after its format", "engine", e.index, "error", err, "hint", fault.HintOf(err))
 		}
-	}()
+	})
 	return result, nil
 }
 

@@ -112,17 +112,11 @@ func labelTaken(err error, label string) error {
 func (s *server) createOnEngines(ctx context.Context, service *cluster.Service, req *control.PoolCreateReq, call *pb.PoolCreateReq, report control.Report) (control.PoolCreateResp, error) {
 	answer, err := s.askToCreate(ctx, service, call)
 	if err != nil {
-		// Nothing of it may stay: neither on the engines nor in the database. What
-		// cannot be cleaned up now is what the next leader finds.
-		if record, e := service.Local().Pool(req.UUID); e == nil {
-			if e := s.removePool(context.WithoutCancel(ctx), record, nil); e != nil {
-				s.log.Error("cannot clean up after a failed pool creation", "pool", req.Label, "error", e)
-			}
-		}
+		s.abandonPool(ctx, service, req)
 		e := fault.Wrap(fault.Engine, err, "cannot create pool %q", req.Label)
 		if e.Status == int32(drpc.StatusNoSpace) {
 			e.Code = fault.NoSpace
-			e.Hint = "ask for less, or see what is free with `dmg storage query usage`"
+			e.Hint = "ask for less, or destroy a pool that nobody needs; `dmg pool list` shows what they take"
 		}
 		return control.PoolCreateResp{}, e
 	}
@@ -137,6 +131,29 @@ func (s *server) createOnEngines(ctx context.Context, service *cluster.Service, 
 		TargetRanks: ranksOf(answer.GetTgtRanks()), TierBytes: answer.GetTierBytes(),
 		MemFileBytes: answer.GetMemFileBytes(), MDonSSDActive: answer.GetMdOnSsdActive(),
 	}, nil
+}
+
+// cleanupTime bounds the first try to clean up after a creation that failed.
+const cleanupTime = time.Minute
+
+// abandonPool cleans up after a creation that failed: nothing of it may stay,
+// neither on the engines nor in the database, also when its caller has gone. What
+// cannot be cleaned up now is later, by this leader or the next.
+func (s *server) abandonPool(ctx context.Context, service *cluster.Service, req *control.PoolCreateReq) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTime)
+	defer cancel()
+	// An event of the pool's service may have made it Ready; nobody is to use it.
+	done, err := service.Apply(ctx, "", cluster.DestroyPool{UUID: req.UUID})
+	if err == nil {
+		err = s.removePool(ctx, done.Pool, nil)
+	}
+	if err == nil || fault.Of(err) == fault.NotFound {
+		return
+	}
+	s.log.Error("cannot clean up after a failed pool creation, trying again later", "pool", req.Label, "error", err)
+	if done.Pool != nil {
+		s.finishLater(s.life, done.Pool)
+	}
 }
 
 // Ranks that joined a moment ago may not be in the engines' group map yet.
@@ -161,10 +178,8 @@ func (s *server) askToCreate(ctx context.Context, service *cluster.Service, call
 			return answer, err
 		}
 		service.RequestGroupUpdate(false)
-		select {
-		case <-wait.Done():
+		if !pause(wait, groupMapPause) {
 			return nil, err
-		case <-time.After(groupMapPause):
 		}
 	}
 }

@@ -54,21 +54,51 @@ type server struct {
 	events  *forwarder
 	restart restarter
 
-	autoFormat          bool
-	recreateSuperblocks bool
+	options *startOptions
+	life    context.Context // ends with the daemon; for work that outlives a call
+	failed  chan error      // what ends the daemon before it is told to
+	raft    net.Listener    // connections of other replicas
 
-	life   context.Context // ends with the daemon; for work that outlives a call
-	failed chan error      // what ends the daemon before it is told to
-	raft   net.Listener    // connections of other replicas
+	tasks sync.WaitGroup // goroutines that outlive the call that began them
 
+	opening     sync.Mutex // held while the database is opened
 	mu          sync.Mutex
+	stopping    bool             // nothing new is begun
 	service     *cluster.Service // nil before the database is open, and without a replica
 	serviceDone chan struct{}
 }
 
+// spawn runs work that outlives its caller, until the daemon ends; once the daemon
+// stops it is not begun any more.
+func (s *server) spawn(work func(ctx context.Context)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.stopping {
+		s.tasks.Go(func() { work(s.life) })
+	}
+}
+
+func (s *server) ending() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stopping
+}
+
+// pause waits, or returns false when ctx ends first.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // newServer prepares a daemon; nothing is started and nothing on disk is touched.
-func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *pki.Identity, log *slog.Logger) (*server, error) {
-	s := &server{tool: t, cfg: cfg, log: log, identity: identity, hostname: hostname(), failed: make(chan error, 1)}
+func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *pki.Identity, log *slog.Logger, o *startOptions) (*server, error) {
+	s := &server{tool: t, cfg: cfg, log: log, identity: identity, hostname: hostname(), failed: make(chan error, 1), options: o}
 	var err error
 	if s.domain, err = faultDomain(ctx, cfg, s.hostname); err != nil {
 		return nil, err
@@ -96,6 +126,9 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 	s.serveHost()
 	s.serveSystem()
 	s.servePools()
+	if missing := s.mux.Missing(); len(missing) > 0 {
+		return nil, fault.New(fault.Internal, "cannot serve the control API: nothing handles %v", missing)
+	}
 	wc := wire.ServerConfig{Handler: s.mux.Serve, Admit: s.admit, Logger: log}
 	if identity != nil {
 		wc.TLS = identity.ServerTLS()
@@ -140,6 +173,10 @@ func (s *server) run(ctx context.Context) error {
 	var err error
 	for _, step := range s.steps(end) {
 		s.log.Debug("starting", "step", step.name)
+		// What is asked to stop before it is up goes no further.
+		if ctx.Err() != nil {
+			break
+		}
 		if err = step.start(base); err != nil {
 			break
 		}
@@ -147,7 +184,7 @@ func (s *server) run(ctx context.Context) error {
 			stops = append(stops, step.stop)
 		}
 	}
-	if err == nil {
+	if err == nil && ctx.Err() == nil {
 		s.log.Info("daos_server is up", "system", s.cfg.Name, "address", s.self, "engines", len(s.engines), "replicas", s.replicas, "secure", s.identity != nil)
 		tellSystemd(daemon.SdNotifyReady, s.log)
 		select {
@@ -175,11 +212,13 @@ func (s *server) steps(end func()) []step {
 		})
 	}
 	var listener net.Listener
+	var supervised sync.WaitGroup // the engines' own loops
+	var endEngines context.CancelFunc
 	return []step{
 		{
 			name:  "what runs in the background", // ends last, when all it serves is down
 			start: func(context.Context) error { return nil },
-			stop:  func(context.Context) { end(); background.Wait() },
+			stop:  func(context.Context) { end(); background.Wait(); s.tasks.Wait() },
 		},
 		{
 			name: "control port",
@@ -216,9 +255,12 @@ func (s *server) steps(end func()) []step {
 			stop: bounded(stopService, s.stopServiceStep),
 		},
 		{
-			name:  "engines",
-			start: func(ctx context.Context) error { return s.startEngines(ctx, loop) },
-			stop:  bounded(stopEngines, s.stopEngines),
+			name: "engines",
+			start: func(ctx context.Context) error {
+				ctx, endEngines = context.WithCancel(ctx)
+				return s.startEngines(ctx, &supervised)
+			},
+			stop: bounded(stopEngines, func(ctx context.Context) { s.stopEngines(ctx, endEngines, &supervised) }),
 		},
 		{
 			name: "active configuration",
@@ -242,41 +284,54 @@ func bounded(limit time.Duration, stop func(context.Context)) func(context.Conte
 
 type looper func(ctx context.Context, what string, run func(context.Context) error)
 
-// startEngines runs the instances and asks each for its first start. A start that
-// fails or waits for a format does not end the daemon: the administrator reads why
-// and acts.
-func (s *server) startEngines(ctx context.Context, loop looper) error {
+// startEngines runs the instances and asks each for its first start. What can
+// never work, and what would only be noticed after a start (damaged files, storage
+// of another system), ends the daemon with its reason. A start that fails or waits
+// for a format does not: the administrator reads why and acts.
+func (s *server) startEngines(ctx context.Context, supervised *sync.WaitGroup) error {
 	for _, e := range s.engines {
-		// What can never work is told at once instead of from the background.
-		if err := e.refuseStart(ctx); err != nil {
+		if err := e.checkStart(ctx); err != nil {
 			return err
 		}
 	}
 	for _, e := range s.engines {
-		loop(ctx, fmt.Sprintf("engine %d", e.index), e.inst.Run)
-		loop(ctx, "start of an engine", func(ctx context.Context) error {
+		supervised.Go(func() {
+			if err := e.inst.Run(ctx); err != nil {
+				s.fail(fmt.Errorf("engine %d ended: %w", e.index, err))
+			}
+		})
+		supervised.Go(func() {
 			err := e.inst.Start(ctx)
 			if err != nil && !errors.Is(err, engine.ErrAwaitFormat) && ctx.Err() == nil {
 				s.log.Error("engine did not start", "engine", e.index, "error", err, "hint", fault.HintOf(err))
 			}
-			return nil
 		})
 	}
 	return nil
 }
 
-// stopEngines asks all engines to end at once and waits, bounded by ctx.
-func (s *server) stopEngines(ctx context.Context) {
-	var wait sync.WaitGroup
-	for _, e := range s.engines {
-		wait.Go(func() {
-			if err := e.inst.Stop(ctx, engine.Ask); err != nil {
-				s.log.Info("engine did not end when asked, killing it", "engine", e.index, "error", err)
-				_ = e.inst.Stop(context.WithoutCancel(ctx), engine.Force)
-			}
-		})
+// stopEngines ends the supervision of all engines, which asks them to end, and
+// kills what has not ended when ctx does. No engine can be started any more.
+func (s *server) stopEngines(ctx context.Context, end context.CancelFunc, supervised *sync.WaitGroup) {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.restart.stop()
+	end()
+	done := make(chan struct{})
+	go func() { supervised.Wait(); close(done) }()
+	select {
+	case <-done:
+		return
+	case <-ctx.Done():
 	}
-	wait.Wait()
+	for _, e := range s.engines {
+		if status := e.inst.Status(); !status.State.Idle() {
+			s.log.Warn("engine did not end when asked, killing it", "engine", e.index, "pid", status.PID)
+			s.tasks.Go(func() { _ = e.inst.Stop(s.life, engine.Force) })
+		}
+	}
+	<-done // the supervision gives up by itself on what not even SIGKILL ends
 }
 
 func (s *server) startDRPC(ctx context.Context, loop looper) error {

@@ -61,8 +61,13 @@ func (s *server) leader() (*cluster.Service, error) {
 // startService opens the replica's database, once, when the storage of engine 0
 // is there.
 func (s *server) startService(context.Context) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
 	if !s.isReplica() || s.replica() != nil {
 		return nil
+	}
+	if s.ending() {
+		return fault.New(fault.NotReady, "cannot open the management service: this server is stopping")
 	}
 	service, err := cluster.Open(cluster.Config{
 		Dir:      s.engines[0].layout.RaftDir(),
@@ -83,13 +88,13 @@ func (s *server) startService(context.Context) error {
 	if err != nil {
 		return err
 	}
+	done := make(chan struct{})
 	s.mu.Lock()
-	s.service = service
+	s.service, s.serviceDone = service, done
 	s.mu.Unlock()
 	s.log.Info("management service: opened the replica", "dir", s.engines[0].layout.RaftDir(), "replicas", s.replicas)
-	s.serviceDone = make(chan struct{})
 	go func() {
-		defer close(s.serviceDone)
+		defer close(done)
 		if err := service.Run(s.life); err != nil {
 			s.fail(fmt.Errorf("management service ended: %w", err))
 		}
@@ -97,53 +102,101 @@ func (s *server) startService(context.Context) error {
 	return nil
 }
 
-// stopServiceStep hands the lead over and closes the database.
-func (s *server) stopServiceStep(context.Context) {
-	service := s.replica()
+// stopServiceStep hands the lead over and closes the database. What takes longer
+// than ctx goes on while the rest stops.
+func (s *server) stopServiceStep(ctx context.Context) {
+	s.mu.Lock()
+	s.stopping = true
+	s.mu.Unlock()
+	s.opening.Lock() // what opens it is done
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	service, done := s.service, s.serviceDone
+	s.mu.Unlock()
 	if service == nil {
 		return
 	}
-	if err := service.Close(); err != nil {
-		s.log.Error("cannot close the management service", "error", err)
+	s.tasks.Go(func() {
+		if err := service.Close(); err != nil {
+			s.log.Error("cannot close the management service", "error", err)
+		}
+	})
+	select {
+	case <-done:
+	case <-ctx.Done():
+		s.log.Warn("the management service takes long to stop")
+		s.tasks.Go(func() { <-done })
 	}
-	<-s.serviceDone
 }
 
 // onLead does what a new leader owes the old one: pools that were being destroyed
 // are destroyed, creations that nobody waits for are cleaned up.
 func (s *server) onLead(ctx context.Context) error {
-	service := s.replica()
 	s.log.Info("management service: this replica leads now")
-	for _, pool := range service.Local().Pools() {
-		switch pool.State {
-		case cluster.PoolDestroying:
-			s.finishLater(ctx, pool, "destroying")
-		case cluster.PoolCreating:
-			s.finishLater(ctx, pool, "creating")
+	for _, pool := range s.replica().Local().Pools() {
+		if pool.State != cluster.PoolReady {
+			s.finishLater(ctx, pool)
 		}
 	}
 	return nil
 }
 
-// finishLater ends a pool operation of the former leader in the background: the
-// engines may not be up yet, and requests should not wait for them.
-func (s *server) finishLater(ctx context.Context, pool *cluster.PoolRecord, was string) {
-	log := s.log.With("pool", pool.Label, "uuid", pool.UUID, "was", was)
-	go func() {
+// finishPause is the time between two tries of finishLater.
+const finishPause = 2 * time.Second
+
+// finishLater ends in the background what is left of a pool's creation or
+// destruction: the engines may not be up yet, and requests should not wait for
+// them. It goes on as long as this replica leads; the next leader finds the rest.
+func (s *server) finishLater(lead context.Context, pool *cluster.PoolRecord) {
+	log := s.log.With("pool", pool.Label, "uuid", pool.UUID, "was", pool.State)
+	s.spawn(func(ctx context.Context) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(lead, cancel)()
+		told := ""
 		for {
-			err := s.removePool(ctx, pool, nil)
-			if err == nil {
-				log.Info("finished what the former leader began: the pool is gone")
+			err := s.finish(ctx, pool.UUID)
+			switch {
+			case err == nil:
+				log.Info("finished what was left of a pool")
 				return
+			case ctx.Err() != nil, fault.Of(err) == fault.NotLeader:
+				return
+			case err.Error() != told:
+				told = err.Error()
+				log.Info("cannot finish what is left of a pool yet, trying on", "error", err)
 			}
-			log.Info("cannot finish what the former leader began yet", "error", err)
-			select {
-			case <-ctx.Done():
+			if !pause(ctx, finishPause) {
 				return
-			case <-time.After(2 * time.Second):
 			}
 		}
-	}()
+	})
+}
+
+// finish destroys a pool that is neither being created by a client, who holds its
+// lock, nor Ready by now.
+func (s *server) finish(ctx context.Context, uuid string) error {
+	service, err := s.leader()
+	if err != nil {
+		return err
+	}
+	ctx, unlock, err := service.LockPool(ctx, uuid, "clean up")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	view, err := service.Read(ctx)
+	if err != nil {
+		return err
+	}
+	pool, err := view.Pool(uuid)
+	if fault.Of(err) == fault.NotFound || err == nil && pool.State == cluster.PoolReady {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.removePool(ctx, pool, nil)
 }
 
 // pushGroupMap tells one engine of the group map; it tells the others.
@@ -162,9 +215,6 @@ func (s *server) pushGroupMap(ctx context.Context, g cluster.GroupMap) error {
 	s.log.Info("group map sent to the engines", "version", g.Version, "ranks", len(g.Entries))
 	return nil
 }
-
-// remoteCallTime bounds one try of another host's engine.
-const remoteCallTime = 30 * time.Second
 
 // callEngine has an engine carry out a call of the management service: the first
 // of this host that can, else one of another host. Which one does not matter, the

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"daosbox/cluster/fault"
 	"daosbox/cluster/pki"
@@ -30,6 +33,8 @@ type startOptions struct {
 	helperLog           string
 	recreateSuperblocks bool
 	autoFormat          bool
+
+	startTimeout time.Duration // of an engine, 0 for the default; no flag
 }
 
 func startCommand(t *cli.Tool, toSyslog *bool) *cobra.Command {
@@ -116,12 +121,10 @@ func start(ctx context.Context, t *cli.Tool, cmd *cobra.Command, o *startOptions
 			return err
 		}
 	}
-	s, err := newServer(ctx, t, cfg, identity, log)
+	s, err := newServer(ctx, t, cfg, identity, log, o)
 	if err != nil {
 		return err
 	}
-	s.autoFormat = o.autoFormat
-	s.recreateSuperblocks = o.recreateSuperblocks
 	return s.run(ctx)
 }
 
@@ -173,11 +176,20 @@ func openLog(t *cli.Tool, cfg *config.Server, toSyslog bool) (*slog.Logger, func
 func listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp4", addr)
-	if err != nil {
-		return nil, fault.Wrap(fault.Exists, err, "cannot listen on control port %s", addr).
-			WithHint("another daos_server may be running here; stop it, or set another `port`")
+	switch {
+	case err == nil:
+		return ln, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fault.Wrap(fault.Exists, err, "cannot open control port %s", addr).
+			WithHint("another daos_server or program uses it (see `ss -ltnp`); stop that, or set another `port`")
+	case errors.Is(err, syscall.EACCES):
+		return nil, fault.Wrap(fault.Permission, err, "cannot open control port %s", addr).
+			WithHint("an ordinary user gets ports from 1024 on; set another `port`")
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		return nil, fault.Wrap(fault.Config, err, "cannot open control port %s", addr).
+			WithHint("this host has no such address (see `ip address`); correct control_addr")
 	}
-	return ln, nil
+	return nil, fault.Wrap(fault.Unknown, err, "cannot open control port %s", addr)
 }
 
 // tellSystemd reports the state to the service manager, where there is one.

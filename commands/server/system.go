@@ -60,8 +60,9 @@ func (s *server) systemEvent(ctx context.Context, _ control.Caller, req *control
 		_, err = service.HandleRankDead(ctx, e.Rank, e.Incarnation)
 	case "pool_replicas_updated":
 		_, err = service.HandlePoolReplicas(ctx, e.PoolUUID, e.Replicas, e.Version)
-		if fault.Of(err) == fault.NotFound {
-			err = nil // a pool whose creation failed or that is gone by now
+		switch fault.Of(err) {
+		case fault.NotFound, fault.Busy:
+			err = nil // a pool whose creation failed, or that is gone or going
 		}
 	default:
 		s.log.Debug("an event that nobody acts on", "id", e.Name, "host", e.Hostname)

@@ -17,6 +17,7 @@ import (
 	"daosbox/engine/drpc"
 	"daosbox/engine/drpc/pb"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -33,6 +34,8 @@ func (s *server) upcall(ctx context.Context, call *drpc.Call) (proto.Message, er
 		return s.findPool(call)
 	case drpc.MethodListPools:
 		return s.listPoolsForEngine(call)
+	case drpc.MethodCheckListPool:
+		return s.listPoolsForChecker()
 	case drpc.MethodGetSysProps:
 		return s.getSysProps(ctx, call)
 	case drpc.MethodValidateCredential:
@@ -50,6 +53,9 @@ func (s *server) notifyReady(call *drpc.Call) error {
 	if index < 0 || index >= len(s.engines) {
 		return fault.New(fault.Engine, "cannot let engine %d in: this host has %d", index, len(s.engines))
 	}
+	if err := s.engines[index].ownProcess(call.Peer.PID); err != nil {
+		return err
+	}
 	info, err := os.Stat(req.GetDrpcListenerSock())
 	if err == nil && info.Mode()&fs.ModeSocket == 0 {
 		err = errors.New("it is no socket")
@@ -62,6 +68,20 @@ func (s *server) notifyReady(call *drpc.Call) error {
 		Targets: req.GetNtgts(), Incarnation: req.GetIncarnation(), CheckMode: req.GetCheckMode(),
 		SecondaryURIs: req.GetSecondaryUris(), SecondaryContexts: req.GetSecondaryNctxs(), Framing: call.Framing,
 	})
+}
+
+// ownProcess refuses a report from another process than the engine that was
+// started, or one of its group (a wrapper may start the engine). The kernel tells
+// who calls; 0 means a process outside of this PID name space, which it cannot name.
+func (e *localEngine) ownProcess(pid int32) error {
+	own := e.inst.Status().PID
+	if pid == 0 || own == 0 || int(pid) == own {
+		return nil // without a process of its own the instance refuses by itself
+	}
+	if group, err := unix.Getpgid(int(pid)); err == nil && group == own {
+		return nil
+	}
+	return fault.New(fault.Permission, "cannot let engine %d in: process %d reports it ready, but process %d was started", e.index, pid, own)
 }
 
 // clusterEvent takes an event of a local engine. The answer does not wait for the
@@ -160,6 +180,20 @@ func (s *server) listPoolsForEngine(call *drpc.Call) (proto.Message, error) {
 		if pool.State == cluster.PoolReady || req.GetIncludeAll() {
 			resp.Pools = append(resp.Pools, &pb.ListPoolsResp_Pool{Uuid: pool.UUID, Label: pool.Label, Svcreps: numbersOf(pool.Replicas)})
 		}
+	}
+	return resp, nil
+}
+
+// listPoolsForChecker lists every pool whatever its state, from the local replica:
+// a read that changes nothing, whether a checker runs or not.
+func (s *server) listPoolsForChecker() (proto.Message, error) {
+	service := s.replica()
+	if service == nil {
+		return nil, cluster.NotReplica(s.replicas)
+	}
+	resp := new(pb.CheckListPoolResp)
+	for _, pool := range service.Local().Pools() {
+		resp.Pools = append(resp.Pools, &pb.CheckListPoolResp_OnePool{Uuid: pool.UUID, Label: pool.Label, Svcreps: numbersOf(pool.Replicas)})
 	}
 	return resp, nil
 }
