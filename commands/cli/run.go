@@ -85,7 +85,7 @@ func Execute(ctx context.Context, t *Tool, root *cobra.Command, globals *pflag.F
 	words, err := leading(root, args)
 	if err == nil {
 		t.applyGlobals()
-		root.SetArgs(words)
+		root.SetArgs(append([]string{}, words...)) // nil would mean the process's own
 		root.PersistentPreRun = func(*cobra.Command, []string) { t.applyGlobals() }
 		err = root.ExecuteContext(ctx)
 	}
