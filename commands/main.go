@@ -1,0 +1,132 @@
+// Package commands is the way in: the table of personalities and the dispatch by
+// the name the executable was called with, or by its first argument.
+package commands
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"daosbox/cluster/fault"
+	"daosbox/commands/agent"
+	"daosbox/commands/certs"
+	"daosbox/commands/cli"
+	"daosbox/commands/dmg"
+	"daosbox/commands/helper"
+	"daosbox/commands/sandbox"
+	"daosbox/commands/server"
+	"daosbox/engine/emulator"
+)
+
+// personality is one row of the table: a name that the executable answers to.
+type personality struct {
+	// name is called through a link of that name or as the first argument.
+	name string
+	// old are names of earlier eras that mean the same.
+	old []string
+	// summary is one line for --list and --help.
+	summary string
+	// link is set when --install makes a link for it.
+	link bool
+	// run does the work; args are without the name.
+	run func(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit
+}
+
+// table lists the personalities, sorted by name. Only the chosen one is built.
+func table() []personality {
+	return []personality{
+		{name: "certs", summary: "make, issue and show the certificates of a system", run: certs.Run},
+		{name: "daos_agent", link: true, summary: "node agent: gives client processes credentials and addresses", run: agent.Run},
+		{name: "daos_engine_emulator", link: true, summary: "stands in for daos_engine in sandboxes and tests; serves no data", run: runEmulator},
+		{name: "daos_server", link: true, summary: "daemon of a storage node: devices, engines, management service", run: server.Run},
+		{name: "daos_server_helper", old: []string{"daos_admin"}, link: true, summary: "privileged helper of daos_server", run: helper.Run},
+		{name: "dmg", old: []string{"daos_shell"}, link: true, summary: "administer a system: one command, many servers", run: dmg.Run},
+		{name: "sandbox", summary: "a whole system on this machine, without hardware or root", run: sandbox.Run},
+		{name: "version", summary: "print the version", run: runVersion},
+	}
+}
+
+// Main runs the personality that env.Args asks for and returns the exit status.
+func Main(ctx context.Context, env *cli.Env) cli.Exit {
+	if len(env.Args) == 0 || env.Args[0] == "" {
+		fmt.Fprintln(env.Stderr, "ERROR: daosbox: called without a name: argv is empty")
+		return cli.Usage
+	}
+	t := cli.NewTool(env, "daosbox")
+	if env.Secure || env.UID != env.EUID {
+		return t.Finish(fault.New(fault.Permission, "cannot run with borrowed privilege (set-user-id, set-group-id or file capabilities)").
+			WithHint("remove it: chmod u-s,g-s %s; privileged work goes through daos_server_helper", env.Executable))
+	}
+	if p, ok := lookup(filepath.Base(env.Args[0])); ok {
+		return p.run(ctx, env, filepath.Base(env.Args[0]), env.Args[1:])
+	}
+	return box(ctx, t, env.Args[1:])
+}
+
+// box is the executable under its own name.
+func box(ctx context.Context, t *cli.Tool, args []string) cli.Exit {
+	if len(args) == 0 {
+		usage(t)
+		return cli.Usage
+	}
+	switch args[0] {
+	case "-h", "--help", "help":
+		t.Env.Stderr = t.Stdout
+		usage(t)
+		return cli.OK
+	case "--version":
+		return runVersion(ctx, t.Env, "version", args[1:])
+	case "--list":
+		return t.Finish(list(t, args[1:]))
+	case "--install":
+		return t.Finish(install(t, args[1:]))
+	}
+	if p, ok := lookup(args[0]); ok {
+		return p.run(ctx, t.Env, args[0], args[1:])
+	}
+	return t.Finish(fault.New(fault.Usage, "unknown command %q: it is none of %s", args[0], strings.Join(names(), ", ")).
+		WithHint("see `daosbox --help`"))
+}
+
+func lookup(name string) (personality, bool) {
+	for _, p := range table() {
+		if p.name == name {
+			return p, true
+		}
+		for _, old := range p.old {
+			if old == name {
+				return p, true
+			}
+		}
+	}
+	return personality{}, false
+}
+
+func names() []string {
+	var all []string
+	for _, p := range table() {
+		all = append(all, p.name)
+	}
+	return all
+}
+
+func usage(t *cli.Tool) {
+	w := t.Stderr
+	fmt.Fprintln(w, "usage: daosbox COMMAND [ARGUMENT...]   or through a link named after the command")
+	fmt.Fprintln(w)
+	for _, p := range table() {
+		fmt.Fprintf(w, "  %-22s %s\n", p.name, p.summary)
+	}
+	fmt.Fprintln(w, "\n  --list                 print the names that --install links")
+	fmt.Fprintln(w, "  --install [-s] DIR     make a link for each in DIR (hard links; -s: symbolic links)")
+	fmt.Fprintln(w, "\nA system to play with: daosbox sandbox up --dir /tmp/box --hosts 3")
+}
+
+// runEmulator starts the engine's stand-in like a real engine: no flags of ours.
+func runEmulator(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit {
+	if err := emulator.Run(ctx, args, env.Getenv, env.Stdout, env.Stderr); err != nil {
+		return cli.NewTool(env, name).Finish(err)
+	}
+	return cli.OK
+}
