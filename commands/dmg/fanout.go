@@ -198,6 +198,7 @@ type fanProgress struct {
 	pending  *hostlist.Set
 	total    int
 	failures int
+	host     string // whose step is shown
 	last     string
 }
 
@@ -217,6 +218,9 @@ func (p *fanProgress) done(host string, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.pending.Remove(host)
+	if p.host == host {
+		p.last = ""
+	}
 	if failed {
 		p.failures++
 	}
@@ -229,6 +233,7 @@ func (p *fanProgress) step(host string, at control.Progress) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.host = host
 	p.last = "; " + hostlist.StripPort(host) + ": " + stepText(control.Progress{Text: at.Text, Done: at.Done, Total: at.Total})
 	p.tell()
 }

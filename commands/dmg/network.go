@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"slices"
 
@@ -67,9 +68,17 @@ func runNetworkScan(ctx context.Context, a *app, o *networkScanOptions) error {
 	}
 	a.Show(body, func(w io.Writer) {
 		got.failed.print(w)
-		printEach(w, groups, func(w io.Writer, h fabric.Host) { fabric.Print(w, h) })
+		printEach(w, groups, printFabric)
 	})
 	return got.err()
+}
+
+func printFabric(w io.Writer, h fabric.Host) {
+	if len(h.Interfaces) == 0 {
+		fmt.Fprintf(w, "No fabric interfaces found\n\n")
+		return
+	}
+	fabric.Print(w, h)
 }
 
 func withLists(h fabric.Host) fabric.Host {

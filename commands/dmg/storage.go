@@ -53,7 +53,7 @@ func sameStorage(s storage.HostStorage) any {
 		c.SMDDevices = slices.Clone(c.SMDDevices)
 		for j := range c.SMDDevices {
 			d := &c.SMDDevices[j]
-			d.UUID, d.Rank, d.AvailBytes, d.UsableBytes, d.Controller = "", 0, 0, 0, nil
+			d.UUID, d.AvailBytes, d.UsableBytes, d.Controller = "", 0, 0, nil
 		}
 	}
 	s.SCMModules = slices.Clone(s.SCMModules)
@@ -80,8 +80,27 @@ func sameStorage(s storage.HostStorage) any {
 }
 
 func sameMount(m storage.MountPoint) storage.MountPoint {
-	m.Rank, m.AvailBytes, m.UsableBytes = 0, 0, 0
+	m.AvailBytes, m.UsableBytes = 0, 0
 	return m
+}
+
+// sameButRanks is sameStorage for a summary, which tells no ranks.
+func sameButRanks(s storage.HostStorage) any {
+	s = sameStorage(s).(storage.HostStorage) // a copy
+	for i := range s.NVMeDevices {
+		for j := range s.NVMeDevices[i].SMDDevices {
+			s.NVMeDevices[i].SMDDevices[j].Rank = 0
+		}
+	}
+	for i := range s.SCMNamespaces {
+		if mount := s.SCMNamespaces[i].Mount; mount != nil {
+			mount.Rank = 0
+		}
+	}
+	for i := range s.SCMMountPoints {
+		s.SCMMountPoints[i].Rank = 0
+	}
+	return s
 }
 
 // sameInOrder wants all of the storage to agree, in any order.

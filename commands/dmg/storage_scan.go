@@ -47,9 +47,12 @@ func runStorageScan(ctx context.Context, a *app, o *storageScanOptions) error {
 	if err != nil {
 		return err
 	}
-	same := sameStorage
-	if o.health {
+	same := sameButRanks
+	switch {
+	case o.health:
 		same = sameInOrder // each SSD's health is its own
+	case o.verbose, a.JSON:
+		same = sameStorage // ranks are told
 	}
 	groups, err := gather(storages(got.answers), same)
 	if err != nil {
