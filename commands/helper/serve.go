@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -250,16 +251,21 @@ func peerOf(conn *net.UnixConn) (caller, error) {
 	return caller{pid: cred.Pid, uid: cred.Uid, gid: cred.Gid}, nil
 }
 
-// faultOf makes a fault of any error, to travel; nil stays nil.
+// faultOf makes a fault of any error, to travel; nil stays nil. A text that would
+// not fit into a message is cut.
 func faultOf(err error) *fault.Error {
 	if err == nil {
 		return nil
 	}
-	if f, ok := fault.As(err); ok && f.Error() == err.Error() {
-		return f
+	text := err.Error()
+	if len(text) > textLimit {
+		text = strings.ToValidUTF8(text[:textLimit], "") + " ..."
 	}
-	return fault.Wrap(fault.Of(err), err, "helper")
+	return &fault.Error{Code: fault.Of(err), What: text, Hint: fault.HintOf(err), Status: fault.StatusOf(err)}
 }
+
+// textLimit leaves room in a message for what comes beside a long text.
+const textLimit = messageLimit / 2
 
 // codeOr is the code of err, or other when nobody classified it.
 func codeOr(err error, other fault.Code) fault.Code {

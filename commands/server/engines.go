@@ -14,6 +14,7 @@ import (
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/config"
 	"daosbox/commands/control"
+	"daosbox/commands/layout"
 	"daosbox/engine"
 	"daosbox/engine/drpc"
 	"daosbox/engine/drpc/pb"
@@ -48,7 +49,7 @@ type localEngine struct {
 }
 
 func newLocalEngine(s *server, index int) *localEngine {
-	e := &localEngine{srv: s, index: index, member: hostlist.NilRank, cfg: s.cfg.Engines[index], layout: layoutOf(s.cfg, index, s.hostname)}
+	e := &localEngine{srv: s, index: index, member: hostlist.NilRank, cfg: s.cfg.Engines[index], layout: layout.Of(s.cfg, index, s.hostname)}
 	e.inst = engine.New(engine.Config{
 		Index:        index,
 		Logger:       s.log,
@@ -91,7 +92,8 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	action, err := storage.StartAction(e.layout, condition, e.srv.tool.EUID)
+	power := e.srv.privileged(ctx, e.layout)
+	action, err := storage.StartAction(e.layout, condition, power.euid)
 	e.srv.log.Info("checked the storage of an engine", "engine", e.index, "state", condition.State, "because", condition.Reason, "action", action)
 	if action == storage.AwaitFormat && e.srv.options.recreateSuperblocks && condition.Present {
 		action = storage.CreateSuperblock
@@ -100,7 +102,7 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	case storage.Proceed:
 		return nil
 	case storage.MountFirst:
-		return e.srv.host.Mount(ctx, e.layout)
+		return power.mount(ctx, e.layout)
 	case storage.CreateSuperblock:
 		return e.format(ctx, storage.FormatOptions{Adopt: true}, nil)
 	case storage.AwaitFormat:
@@ -127,7 +129,7 @@ func (e *localEngine) formatResult(ctx context.Context, o storage.FormatOptions,
 		return storage.FormatResult{}, err
 	}
 	o.Superblock = superblock
-	result, err := e.srv.host.Format(ctx, e.layout, o, progress)
+	result, err := e.srv.privileged(ctx, e.layout).format(ctx, e.layout, o, progress)
 	if err == nil {
 		e.mu.Lock()
 		e.known, e.member = false, hostlist.NilRank
@@ -212,7 +214,7 @@ func (e *localEngine) checkStart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	action, err := storage.StartAction(e.layout, condition, e.srv.tool.EUID)
+	action, err := storage.StartAction(e.layout, condition, e.srv.privileged(ctx, e.layout).euid)
 	if err != nil {
 		return err
 	}
