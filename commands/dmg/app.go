@@ -22,7 +22,8 @@ type app struct {
 	logFile    string
 	hostList   string // -l before the verb
 
-	cfg      *config.Control
+	cfg      *config.Control // nil until it was read
+	conn     *control.Client
 	identity *pki.Identity
 	log      io.Closer
 }
@@ -60,12 +61,9 @@ func (a *app) findConfig() (string, error) {
 	return config.FindControl(a.Path(a.configPath), home, dir)
 }
 
-// config reads the configuration once; hosts (-l) replace its host list. Advice
-// about old keys goes to standard error.
+// config reads the configuration; hosts (-l) replace its host list. Advice about
+// old keys goes to standard error.
 func (a *app) config(hosts string) (*config.Control, error) {
-	if a.cfg != nil {
-		return a.cfg, nil
-	}
 	path, err := a.findConfig()
 	if err != nil {
 		return nil, err
@@ -84,7 +82,11 @@ func (a *app) config(hosts string) (*config.Control, error) {
 
 // client is how servers are called: with our certificate unless insecure, asking
 // those named by hosts (-l) or else the configured ones. It connects nothing yet.
+// A run has one client: the first call makes it.
 func (a *app) client(hosts string) (*control.Client, error) {
+	if a.conn != nil {
+		return a.conn, nil
+	}
 	if hosts == "" {
 		hosts = a.hostList
 	}
@@ -100,7 +102,8 @@ func (a *app) client(hosts string) (*control.Client, error) {
 		}
 		dialer.TLS = a.identity.ClientTLS()
 	}
-	return &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log}, nil
+	a.conn = &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log}
+	return a.conn, nil
 }
 
 // explain says which of our certificates a server refused, where TLS did not.

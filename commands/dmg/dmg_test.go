@@ -43,11 +43,11 @@ func TestFlags(t *testing.T) {
 
 func TestWrongUse(t *testing.T) {
 	is := is.New(t)
-	for _, line := range []string{"", "storage", "sys", "nonsense", "storage scan extra", "system query --bogus", "-z", "storage scan -l", "network scan -x", "system stop -r", "config"} {
+	for _, line := range []string{"", "storage", "sys", "nonsense", "storage scan extra", "system query --bogus", "-z", "storage scan -l", "network scan -x", "system stop -r", "config", "storage scan -l [", "-l [ system query", "storage format -l ["} {
 		r := runIn(t, t.TempDir(), 0, currentName, false, strings.Fields(line)...)
 		is.Equal(r.exit, cli.Usage)
 		is.Equal(r.stdout, "")
-		is.True(strings.HasPrefix(r.stderr, "ERROR: dmg: "))
+		is.True(strings.Contains(r.stderr, "ERROR: dmg: "))
 	}
 	r := runIn(t, t.TempDir(), 0, currentName, false, "storage", "scan", "-j", "--bogus")
 	_, text, status := r.body(t) // an envelope, also now

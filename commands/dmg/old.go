@@ -186,12 +186,12 @@ func (r *rewriter) takeFlag(arg string, rest []string, leaf bool) int {
 		name, value, has := strings.Cut(name, "=")
 		return r.one(name, "", "--"+name, value, has, rest, leaf)
 	}
-	for i, c := range arg[1:] {
-		letter := string(c)
+	for i := 1; i < len(arg); i++ { // letters are single bytes
+		letter := arg[i : i+1]
 		flag, _ := r.known("", letter)
 		row := r.row("", letter)
 		takes := row >= 0 && r.flags[row].value || row < 0 && flag != nil && flag.NoOptDefVal == ""
-		tail := arg[1+i+len(letter):]
+		tail := arg[i+1:]
 		if takes || strings.HasPrefix(tail, "=") {
 			return r.one("", letter, "-"+letter, strings.TrimPrefix(tail, "="), tail != "", rest, leaf)
 		}

@@ -16,8 +16,8 @@ import (
 )
 
 // words makes the tree of a run that nobody sees.
-func words(t *testing.T) (*app, *cobra.Command) {
-	env := &cli.Env{LookupEnv: func(string) (string, bool) { return "", false }, Dir: t.TempDir()}
+func words(testing.TB) (*app, *cobra.Command) {
+	env := &cli.Env{LookupEnv: func(string) (string, bool) { return "", false }, Dir: "/"}
 	a := newApp(cli.NewTool(env, currentName))
 	return a, tree(a)
 }
@@ -209,4 +209,21 @@ func TestGone(t *testing.T) {
 	is.True(strings.Contains(r.stderr, "HINT: dmg: devices are prepared on each host: `daos_server nvme prepare`"))
 	is.Equal(s.run("create", "--size=1G").exit, cli.Usage)
 	is.Equal(s.runAs("daos_shell", false).exit, cli.Usage)
+}
+
+// Any command line is rewritten without harm.
+func FuzzRewrite(f *testing.F) {
+	for _, line := range []string{"-il node1 st s -m", "p sp --pool=1 -n a -v b", "-é=x sv kr", "kill --rank", "-- -l x", "storage\x00scan", "-l\x00x\x00sy\x00q"} {
+		f.Add(line)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		a, root := words(t)
+		m, err := rewrite(root, a.globals(), strings.FieldsFunc(line, func(r rune) bool { return r == ' ' || r == 0 }))
+		if err != nil {
+			return
+		}
+		if len(m.args) > len(line)+20 {
+			t.Errorf("%q became %q", line, m.args)
+		}
+	})
 }
