@@ -221,6 +221,7 @@ func (p *poolPlan) members(ctx context.Context, a *app) ([]cluster.Member, error
 type rankFree struct {
 	scm     uint64
 	hasSCM  bool
+	unsized bool // a device whose size nobody told: what is free is unknown
 	devices []deviceFree
 }
 
@@ -247,6 +248,7 @@ func freeOf(hosts []storage.HostStorage) map[hostlist.Rank]*rankFree {
 			for _, d := range controller.SMDDevices {
 				roles := storage.Roles(d.RoleBits)
 				f := of(d.Rank)
+				f.unsized = f.unsized || d.TotalBytes == 0
 				f.devices = append(f.devices, deviceFree{bytes: usable(d.AvailBytes, d.UsableBytes), cluster: d.ClusterSize,
 					meta: roles&storage.RoleMeta != 0, data: roles == 0 || roles&storage.RoleData != 0})
 			}
@@ -300,7 +302,7 @@ func shareOf(percent uint64, memRatio float64, free map[hostlist.Rank]*rankFree,
 	unknown, full := hostlist.Ranks(), hostlist.Ranks()
 	for _, rank := range ranks.Slice() {
 		f := free[rank]
-		if f == nil || !f.hasSCM {
+		if f == nil || !f.hasSCM || f.unsized {
 			unknown.Add(rank)
 			continue
 		}

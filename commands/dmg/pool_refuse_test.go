@@ -250,6 +250,8 @@ func TestShareOf(t *testing.T) {
 	}{
 		{name: "no NVMe", percent: 100, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 3*gib + 5}}}, want: []uint64{3 * gib, 0}},
 		{name: "unknown rank", percent: 50, code: fault.NotReady},
+		{name: "device of unknown size", percent: 50, code: fault.NotReady, storage: storage.HostStorage{
+			SCMMountPoints: []storage.MountPoint{{AvailBytes: 3 * gib}}, NVMeDevices: []storage.NVMeController{smd(0, 0, 0)}}},
 		{name: "full", percent: 50, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 1 << 19}}}, code: fault.NoSpace},
 		{name: "no overflow", percent: 99, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 1<<64 - 1}}}, want: []uint64{(1<<64 - 1) / 100 * 99 >> 20 << 20, 0}},
 		{name: "metadata on its own SSD", percent: 100, memRatio: 0.5, want: []uint64{8 * gib, 90 * gib}, storage: storage.HostStorage{
