@@ -262,24 +262,38 @@ func (r *rewriter) result() modern {
 		}
 	}
 	m.args = append(m.args, strings.Fields(r.path)...)
-	joined := ""
-	for row := range r.flags {
-		if part, ok := r.lead[row]; ok {
-			joined += part
-			if !strings.HasSuffix(part, ":") {
-				m.args = append(m.args, joined)
-				joined = ""
-			}
-		}
-	}
-	if joined != "" {
-		m.args = append(m.args, joined)
-	}
-	m.args = append(m.args, r.after...)
+	first, last := r.leads()
+	m.args = append(m.args, first...)
+	m.args = append(append(m.args, r.after...), last...)
 	if len(r.hosts) > 0 && own {
 		m.args = append(m.args, r.hosts...)
 	}
 	return m
+}
+
+// leads are the arguments that old flags became, in the order of the table: those
+// that go before all others and those that go after them.
+func (r *rewriter) leads() (first, last []string) {
+	joined := ""
+	for row, f := range r.flags {
+		part, ok := r.lead[row]
+		if !ok {
+			continue
+		}
+		if joined += part; strings.HasSuffix(part, ":") {
+			continue
+		}
+		if f.last {
+			last = append(last, joined)
+		} else {
+			first = append(first, joined)
+		}
+		joined = ""
+	}
+	if joined != "" {
+		last = append(last, joined)
+	}
+	return first, last
 }
 
 func withoutHosts(args []string) []string {

@@ -18,9 +18,11 @@ type oldFlag struct {
 	flag, letter string
 	value        bool
 	// now is what replaces it, %s being the value; empty: it is not needed. What
-	// does not start with a dash is an argument: it goes before all others, and
-	// the rows that make arguments of a verb stand in their order.
+	// does not start with a dash is an argument, which goes before all others. One
+	// that ends in a colon is joined with the next row's.
 	now string
+	// last puts that argument after all others.
+	last bool
 }
 
 const (
@@ -144,9 +146,8 @@ func oldPoolFlags() []oldFlag {
 	}
 	rows = append(rows, oldFlag{verb: "list-pools", flag: "group", letter: "G", value: true, now: "--sys=%s"},
 		oldFlag{verb: "list-pools", flag: "sys-name", value: true, now: "--sys=%s"})
-	// A property was two flags; what rows of a verb make of arguments that end in a
-	// colon is joined with the next.
+	// A property was two flags.
 	return append(rows,
-		oldFlag{verb: "pool set-prop", flag: "name", letter: "n", value: true, now: "%s:"},
-		oldFlag{verb: "pool set-prop", flag: "value", letter: "v", value: true, now: "%s"})
+		oldFlag{verb: "pool set-prop", flag: "name", letter: "n", value: true, now: "%s:", last: true},
+		oldFlag{verb: "pool set-prop", flag: "value", letter: "v", value: true, now: "%s", last: true})
 }

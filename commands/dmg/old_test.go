@@ -88,6 +88,7 @@ func TestOldSpellings(t *testing.T) {
 		{"p oa --pool=1234 -a f", "pool overwrite-acl 1234 -a f"},
 		{"p da --pool=1234 -p u:x@", "pool delete-acl 1234 -p u:x@"},
 		{"p sp --pool=1234 -n reclaim -v time", "pool set-prop 1234 reclaim:time"},
+		{"pool set-prop 1234 --name=reclaim --value=time", "pool set-prop 1234 reclaim:time"},
 		{"pool sp --value=time --name=reclaim --pool=1234", "pool set-prop 1234 reclaim:time"},
 		{"pool gp --pool=1234", "pool get-prop 1234"},
 

@@ -84,8 +84,9 @@ func sameMount(m storage.MountPoint) storage.MountPoint {
 	return m
 }
 
-// sameButRanks is sameStorage for a summary, which tells no ranks.
-func sameButRanks(s storage.HostStorage) any {
+// sameInSummary is sameStorage for the summary, which tells neither ranks nor
+// mount points.
+func sameInSummary(s storage.HostStorage) any {
 	s = sameStorage(s).(storage.HostStorage) // a copy
 	for i := range s.NVMeDevices {
 		for j := range s.NVMeDevices[i].SMDDevices {
@@ -93,13 +94,9 @@ func sameButRanks(s storage.HostStorage) any {
 		}
 	}
 	for i := range s.SCMNamespaces {
-		if mount := s.SCMNamespaces[i].Mount; mount != nil {
-			mount.Rank = 0
-		}
+		s.SCMNamespaces[i].Mount = nil
 	}
-	for i := range s.SCMMountPoints {
-		s.SCMMountPoints[i].Rank = 0
-	}
+	s.SCMMountPoints = nil
 	return s
 }
 

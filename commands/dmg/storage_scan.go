@@ -47,7 +47,7 @@ func runStorageScan(ctx context.Context, a *app, o *storageScanOptions) error {
 	if err != nil {
 		return err
 	}
-	same := sameButRanks
+	same := sameInSummary
 	switch {
 	case o.health:
 		same = sameInOrder // each SSD's health is its own

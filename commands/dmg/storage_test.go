@@ -19,8 +19,9 @@ import (
 // not count. Host 3 lists its SSDs in another order.
 func pmemHost(i int, health bool) storage.HostStorage {
 	h := storage.HostStorage{
-		SCMModules: []storage.SCMModule{{PhysicalID: uint32(28 + i), Capacity: 128 << 30, UID: fmt.Sprint("uid", i), PartNumber: "P1", HealthState: "Healthy"}},
-		MemInfo:    &storage.MemInfo{HugepageSizeKiB: 2048, FreeKiB: uint64(1000 * i), NUMANodes: []storage.MemInfo{}},
+		SCMModules:     []storage.SCMModule{{PhysicalID: uint32(28 + i), Capacity: 128 << 30, UID: fmt.Sprint("uid", i), PartNumber: "P1", HealthState: "Healthy"}},
+		SCMMountPoints: []storage.MountPoint{{Class: "dcpm", Path: "/mnt/daos", Rank: 4}},
+		MemInfo:        &storage.MemInfo{HugepageSizeKiB: 2048, FreeKiB: uint64(1000 * i), NUMANodes: []storage.MemInfo{}},
 	}
 	for n := range 2 {
 		h.SCMNamespaces = append(h.SCMNamespaces, storage.SCMNamespace{UUID: fmt.Sprint("u", i, n), BlockDevice: fmt.Sprint("pmem", n), Name: fmt.Sprint("namespace", n, ".0"), NumaNode: uint32(n), Size: 500e9})
@@ -193,4 +194,28 @@ func TestStorageFormatRefused(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What is told is the same for all hosts of a group.
+func TestGathering(t *testing.T) {
+	is := is.New(t)
+	host := func(rank uint32, path string, free uint64) answer[storage.HostStorage] {
+		s := storage.HostStorage{SCMMountPoints: []storage.MountPoint{{Path: path, Rank: rank, AvailBytes: free}},
+			NVMeDevices: []storage.NVMeController{{PCIAddr: "a", Serial: fmt.Sprint(rank), SMDDevices: []storage.SMDDevice{{Rank: rank, UUID: path}}}}}
+		return answer[storage.HostStorage]{fmt.Sprint("node", rank), s}
+	}
+	groups := func(same func(storage.HostStorage) any, answers ...answer[storage.HostStorage]) int {
+		all, err := gather(answers, same)
+		is.NoErr(err)
+		return len(all)
+	}
+	is.Equal(groups(sameInSummary, host(1, "/a", 7), host(2, "/b", 8)), 1)
+	is.Equal(groups(sameStorage, host(1, "/a", 7), host(2, "/a", 7)), 2) // ranks are told
+	is.Equal(groups(sameStorage, host(1, "/a", 7), host(1, "/a", 8)), 1) // free space is of the moment
+	is.Equal(groups(sameStorage), 0)
+	one := host(1, "/a", 7)
+	is.Equal(sameInSummary(one.value) != nil, true)
+	is.Equal(one.value.SCMMountPoints[0].Rank, uint32(1)) // gathering changes nothing
+	is.Equal(one.value.NVMeDevices[0].SMDDevices[0].Rank, uint32(1))
+	is.Equal(one.value.NVMeDevices[0].Serial, "1")
 }
