@@ -95,7 +95,7 @@ func (d *demo) play(ctx context.Context, hosts int) error {
 	dmg := filepath.Join(d.bin(), "dmg")
 	for _, args := range [][]string{
 		{"system", "query"},
-		{"pool", "create", label, "--size", "1GB"},
+		{"pool", "create", label, "--size", poolSize(hosts)},
 		{"pool", "query", label},
 		{"pool", "list"},
 	} {

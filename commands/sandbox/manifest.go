@@ -43,8 +43,14 @@ const (
 	maxManifest = 1 << 16
 	// nvmeGiB is sparse: it costs what is written.
 	nvmeGiB       = 16
-	targetsOfRank = 4
+	targetsOfRank = 2
+	// poolGB is a pool's share of a rank that suits these tiers: an engine wants
+	// at least 1 GiB of NVMe for each target.
+	poolGB = 4
 )
+
+// poolSize is the size of a pool to begin with.
+func poolSize(ranks int) string { return fmt.Sprintf("%dGB", poolGB*ranks) }
 
 func (m manifest) ranks() int { return m.Hosts * m.RanksPerHost }
 

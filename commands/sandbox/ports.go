@@ -96,7 +96,7 @@ const portsName = "@daosbox-sandbox-ports"
 // portsWait bounds the wait for another sandbox that comes up. A name is no
 // permission: somebody who holds it for ever only costs this time, and a port that
 // is taken after all is told when the server opens it.
-const portsWait = 20 * time.Second
+const portsWait = time.Minute
 
 // lockPorts keeps other sandboxes from choosing ports until unlock is called.
 func lockPorts(ctx context.Context) (unlock func(), err error) {

@@ -4,21 +4,25 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"daosbox/cluster"
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/control"
+	"daosbox/engine/drpc/pb"
 	"daosbox/storage"
 )
 
-// up starts what does not run and waits until the whole system does.
-func (b *box) up(ctx context.Context) error {
+// up starts what does not run and waits until the whole system does. It calls
+// opened when all ports are.
+func (b *box) up(ctx context.Context, opened func()) error {
 	if err := b.connect(); err != nil {
 		return err
 	}
@@ -43,6 +47,8 @@ func (b *box) up(ctx context.Context) error {
 	if err := b.restartRanks(ctx, running, children); err != nil {
 		return err
 	}
+	b.awaitEngines(ctx)
+	opened()
 	if err := b.awaitJoined(ctx, former, children); err != nil {
 		return err
 	}
@@ -95,11 +101,6 @@ func (b *box) idleEngines(host int, running []process) []int {
 // startServers starts the servers that do not run, all at once, and returns them
 // by host. Nothing is started when an address of one is taken.
 func (b *box) startServers(ctx context.Context, running []process) (map[int]*child, error) {
-	unlock, err := lockPorts(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
 	var missing []int
 	for host := 1; host <= b.Hosts; host++ {
 		if len(only(running, serverProcess, host)) == 0 {
@@ -115,17 +116,12 @@ func (b *box) startServers(ctx context.Context, running []process) (map[int]*chi
 	environ := daemonEnviron(b.Environ)
 	for _, host := range missing {
 		b.line.show("starting %s", hostName(host))
-		children[host], err = launch(b.layout, hostName(host), b.host(host), environ,
+		c, err := launch(b.layout, hostName(host), b.host(host), environ,
 			filepath.Join(b.bin(), "daos_server"), "start", "-o", b.serverConfig(host))
 		if err != nil {
 			return nil, err
 		}
-	}
-	// Whoever is next shall find the control ports taken.
-	for host, c := range children {
-		if err := b.awaitServer(ctx, host, c); err != nil {
-			return nil, err
-		}
+		children[host] = c
 	}
 	return children, nil
 }
@@ -167,7 +163,9 @@ func (b *box) awaitServer(ctx context.Context, host int, c *child) error {
 			return err
 		}
 		if wait(ctx, poll) != nil {
-			b.showTail(b.serverLog(host))
+			if fault.Of(canceled(ctx)) == fault.Timeout {
+				b.showTail(b.serverLog(host))
+			}
 			return fault.Wrap(fault.Of(canceled(ctx)), err, "cannot reach %s at %s", hostName(host), b.control(host))
 		}
 	}
@@ -225,6 +223,31 @@ func (b *box) formatHost(ctx context.Context, host int) error {
 			WithHint("see %s", b.serverLog(host))
 	}
 	return nil
+}
+
+// openTime bounds the wait for the engines' ports.
+const openTime = 5 * time.Second
+
+// awaitEngines waits until the engines have opened their ports, which is before
+// their sockets. Why one does not is told by who waits for its rank.
+func (b *box) awaitEngines(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, openTime)
+	defer cancel()
+	for {
+		open := 0
+		running, err := find(b.layout)
+		if err != nil {
+			return
+		}
+		for _, p := range only(running, engineProcess, 0) {
+			if _, err := os.Stat(filepath.Join(b.serverRun(p.host), fmt.Sprintf("daos_engine_%d.sock", p.pid))); err == nil {
+				open++
+			}
+		}
+		if open >= b.ranks() || wait(ctx, poll) != nil {
+			return
+		}
+	}
 }
 
 // restartRanks starts the engines that ended, or were stopped, under servers that
@@ -313,7 +336,8 @@ func (b *box) notJoined(ctx context.Context, former lives, why error) error {
 	return fault.New(fault.Timeout, "%v in time; missing: %s", why, strings.Join(missing, ", "))
 }
 
-// startAgent starts the agent unless it runs, and waits until it answers.
+// startAgent starts the agent unless it runs, and waits until it tells clients of
+// all ranks.
 func (b *box) startAgent(ctx context.Context, running []process) error {
 	var c *child
 	if len(only(running, agentProcess, 0)) == 0 {
@@ -325,8 +349,9 @@ func (b *box) startAgent(ctx context.Context, running []process) error {
 			return err
 		}
 	}
+	pause := poll
 	for {
-		_, err := askAgent(ctx, b.layout, b.System)
+		err := b.agentKnows(ctx)
 		if err == nil {
 			return nil
 		}
@@ -336,9 +361,53 @@ func (b *box) startAgent(ctx context.Context, running []process) error {
 			return fault.New(fault.Unknown, "cannot start the agent: it ended (%v)", c.failure()).
 				WithHint("its last words are above, all are in %s and %s", b.agentLog(), b.output("agent"))
 		}
-		if wait(ctx, poll) != nil {
-			b.showTail(b.agentLog())
-			return fault.Wrap(fault.Of(canceled(ctx)), err, "cannot get an answer of the agent at %s", b.agentSocket())
+		if wait(ctx, pause) != nil {
+			if fault.Of(canceled(ctx)) == fault.Timeout {
+				b.showTail(b.agentLog())
+			}
+			return fault.Wrap(fault.Of(canceled(ctx)), err, "cannot get the answer of the agent at %s", b.agentSocket())
+		}
+		if fault.Of(err) == fault.NotReady {
+			// It asked a replica that had yet to hear of the last rank; without
+			// this it would ask again in some seconds.
+			if err := b.refreshAgent(); err != nil {
+				return err
+			}
+			pause = min(2*pause, time.Second)
 		}
 	}
+}
+
+// agentKnows reports whether the agent tells clients of all ranks that serve;
+// fault.NotReady means that it answers, but knows too few.
+func (b *box) agentKnows(ctx context.Context) error {
+	members, err := b.members(ctx, askTime)
+	if err != nil {
+		return err
+	}
+	resp, err := askAgent(ctx, b.layout, b.System)
+	if err != nil {
+		return err
+	}
+	for _, m := range members {
+		known := slices.ContainsFunc(resp.GetRankUris(), func(u *pb.GetAttachInfoResp_RankUri) bool { return u.GetRank() == uint32(m.Rank) })
+		if m.State == cluster.StateJoined && !known {
+			return fault.New(fault.NotReady, "rank %d is missing in the agent's answer", m.Rank)
+		}
+	}
+	return nil
+}
+
+// refreshAgent has the agent fetch the map anew.
+func (b *box) refreshAgent() error {
+	running, err := find(b.layout)
+	if err != nil {
+		return err
+	}
+	for _, p := range only(running, agentProcess, 0) {
+		if err := p.signal(syscall.SIGUSR2); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"daosbox/cluster/fault"
@@ -76,33 +77,49 @@ func runUp(ctx context.Context, t *cli.Tool, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	b, unlock, err := prepare(ctx, t, l, o)
+	began := time.Now()
+	// Ports are chosen, checked and opened under one lock.
+	unlockPorts, err := lockPorts(ctx)
+	if err != nil {
+		return err
+	}
+	unlockPorts = sync.OnceFunc(unlockPorts)
+	defer unlockPorts()
+	b, unlock, err := prepare(t, l, o)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	began := time.Now()
-	err = b.up(ctx)
+	err = b.up(ctx, unlockPorts)
 	b.line.clear()
 	if err != nil {
-		if o := fault.Of(err); o == fault.Canceled || o == fault.Timeout {
-			return fault.Wrap(o, err, "cannot bring the sandbox up").
-				WithHint("what was started goes on: `daosbox sandbox up --dir %s` continues, `down` stops it; logs are in %s", l.dir, l.logs())
-		}
-		return err
+		return b.upFailed(ctx, err)
 	}
 	s := b.status(ctx)
 	s.Seconds = time.Since(began).Seconds()
 	t.Show(s, func(w io.Writer) {
 		s.print(w)
-		fmt.Fprintf(w, "\nup in %.1f s. Use it:\n  . %s\n  dmg system query\n  dmg pool create demo --size 1GB\n", s.Seconds, l.envScript())
+		fmt.Fprintf(w, "\nup in %.1f s. Use it:\n  . %s\n  dmg system query\n  dmg pool create demo --size %s\n", s.Seconds, l.envScript(), poolSize(b.ranks()))
 		fmt.Fprintf(w, "and when done:\n  daosbox sandbox down --dir %s\n", l.dir)
 	})
 	return nil
 }
 
+// upFailed adds the next step to what stopped an up.
+func (b *box) upFailed(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	over := canceled(ctx)
+	if fault.Of(over) == fault.Canceled {
+		err = over // whatever it waited for matters no more
+	}
+	return fault.Wrap(fault.Of(over), err, "cannot bring the sandbox up").
+		WithHint("what was started goes on: `daosbox sandbox up --dir %s` continues, `down` stops it; logs are in %s", b.dir, b.logs())
+}
+
 // prepare locks the sandbox, making it or letting it grow as the options say.
-func prepare(ctx context.Context, t *cli.Tool, l layout, o upOptions) (*box, func(), error) {
+func prepare(t *cli.Tool, l layout, o upOptions) (*box, func(), error) {
 	m, err := readManifest(l)
 	if err == nil {
 		err = o.agree(&m, l)
@@ -123,7 +140,7 @@ func prepare(ctx context.Context, t *cli.Tool, l layout, o upOptions) (*box, fun
 		return nil, nil, err
 	}
 	b := &box{Tool: t, layout: l, manifest: m, line: newProgressLine(t.Env)}
-	if err := b.make(ctx); err != nil {
+	if err := b.make(); err != nil {
 		unlock()
 		return nil, nil, err
 	}
@@ -184,12 +201,7 @@ func (o upOptions) agree(m *manifest, l layout) error {
 
 // make writes what is missing of the sandbox's files. The manifest is first, so
 // that down finds whatever this run leaves.
-func (b *box) make(ctx context.Context) error {
-	unlock, err := lockPorts(ctx)
-	if err != nil {
-		return err
-	}
-	defer unlock()
+func (b *box) make() error {
 	before, err := readManifest(b.layout)
 	switch {
 	case fault.Of(err) == fault.NotFound:
