@@ -69,11 +69,14 @@ func (h Host) MountPoint(ctx context.Context, l Layout) (MountPoint, bool) {
 		used := min(directoryBytes(ctx, l.SCM.Mount), m.TotalBytes)
 		m.AvailBytes = min(m.AvailBytes, m.TotalBytes-used)
 	}
-	m.UsableBytes = m.AvailBytes
+	m.UsableBytes = m.AvailBytes - min(m.AvailBytes, engineReserve)
 	return m, true
 }
 
-// directoryBytes adds up what the files below dir occupy; files that come and go
+// engineReserve is what an engine keeps of its SCM for itself and no pool gets.
+const engineReserve = 16 << 20
+
+// directoryBytes adds up what the files below dir occupy or may come to occupy; files that come and go
 // meanwhile are of no account.
 func directoryBytes(ctx context.Context, dir string) (total uint64) {
 	seen := 0
@@ -85,7 +88,9 @@ func directoryBytes(ctx context.Context, dir string) (total uint64) {
 			return nil
 		}
 		if info, err := entry.Info(); err == nil && info.Mode().IsRegular() {
-			total += allocated(info)
+			// The files of pools are as large as what was promised to the pool, and
+			// may have holes where nothing was written yet.
+			total += max(allocated(info), uint64(info.Size()))
 		}
 		return nil
 	})
