@@ -4,8 +4,8 @@ SHELL := /bin/sh
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME ?= 1m
-# The benchmark under testdata is a program of its own; ./... does not see it.
-PACKAGES := ./... ./testdata/bench
+# The benchmark below testdata is a program of its own; ./... does not see it.
+PACKAGES := ./... ./testdata/bench/box
 
 PREFIX ?= /usr/local
 BINDIR := $(DESTDIR)$(PREFIX)/bin
@@ -58,11 +58,11 @@ fuzz: ## every decoder with made-up input, FUZZTIME=1m each
 	done
 
 bench: build ## times, memory and sizes
-	go run ./testdata/bench -daosbox ./daosbox
+	go run ./testdata/bench/box -daosbox ./daosbox
 	go test -run '^$$' -bench . -benchtime 200ms ./cluster/... ./engine/drpc
 
 man: build ## the manual pages in docs/man
-	./daosbox man --dir docs/man
+	./daosbox --man docs/man
 
 completion: build ## completion scripts of bash in docs/completion
 	@mkdir -p docs/completion

@@ -29,6 +29,10 @@ type personality struct {
 	summary string
 	// link is set when --install makes a link for it.
 	link bool
+	// synopsis and about (paragraphs) are the manual page of a tool without verbs;
+	// others print theirs from their own commands.
+	synopsis string
+	about    []string
 	// run does the work; args are without the name.
 	run func(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit
 }
@@ -38,12 +42,14 @@ func table() []personality {
 	return []personality{
 		{name: "certs", summary: "make, issue and show the certificates of a system", run: certs.Run},
 		{name: "daos_agent", link: true, summary: "node agent: gives client processes credentials and addresses", run: agent.Run},
-		{name: "daos_engine_emulator", link: true, summary: "stands in for daos_engine in sandboxes and tests; serves no data", run: runEmulator},
+		{name: "daos_engine_emulator", link: true, summary: "stands in for daos_engine in sandboxes and tests; serves no data",
+			synopsis: "[OPTION...] (those of daos_engine)", about: aboutEmulator(), run: runEmulator},
 		{name: "daos_server", link: true, summary: "daemon of a storage node: devices, engines, management service", run: server.Run},
 		{name: "daos_server_helper", old: []string{"daos_admin"}, link: true, summary: "privileged helper of daos_server", run: helper.Run},
 		{name: "dmg", old: []string{"daos_shell"}, link: true, summary: "administer a system: one command, many servers", run: dmg.Run},
 		{name: "sandbox", summary: "a whole system on this machine, without hardware or root", run: sandbox.Run},
-		{name: "version", summary: "print the version", run: runVersion},
+		{name: "version", summary: "print the version",
+			synopsis: "[--json]", about: []string{"Print the version, and the newest DAOS release whose interfaces it speaks."}, run: runVersion},
 	}
 }
 
@@ -81,6 +87,8 @@ func box(ctx context.Context, t *cli.Tool, args []string) cli.Exit {
 		return t.Finish(list(t, args[1:]))
 	case "--install":
 		return t.Finish(install(t, args[1:]))
+	case "--man":
+		return t.Finish(man(ctx, t, args[1:]))
 	}
 	if p, ok := lookup(args[0]); ok {
 		return p.run(ctx, t.Env, args[0], args[1:])
@@ -121,6 +129,13 @@ func usage(t *cli.Tool) {
 	fmt.Fprintln(w, "\n  --list                 print the names that --install links")
 	fmt.Fprintln(w, "  --install [-s] DIR     make a link for each in DIR (hard links; -s: symbolic links)")
 	fmt.Fprintln(w, "\nA system to play with: daosbox sandbox up --dir /tmp/box --hosts 3")
+}
+
+func aboutEmulator() []string {
+	return []string{
+		"The process behaves towards daos_server and its peers as daos_engine does, with real state below its --storage directory, so that a system can run without hardware. It serves no data: clients cannot read or write through it.",
+		"daos_server starts it where the configuration has engine_binary: emulator; there is no need to start it by hand.",
+	}
 }
 
 // runEmulator starts the engine's stand-in like a real engine: no flags of ours.

@@ -75,11 +75,14 @@ func manual(root *cobra.Command, as string) string {
 // follows its name, paragraphs describe it.
 func PlainManual(name, short, synopsis string, paragraphs ...string) string {
 	var p page
-	p.head(name, short)
+	p.head(strings.ReplaceAll(name, " ", "-"), short)
 	p.macro("SH", "SYNOPSIS")
 	p.line(strings.TrimSpace(`\fB` + escape(name) + `\fR ` + escape(synopsis)))
 	p.macro("SH", "DESCRIPTION")
-	for _, text := range paragraphs {
+	for i, text := range paragraphs {
+		if i > 0 {
+			p.macro("PP")
+		}
 		p.text(text)
 	}
 	p.exitCodes()
@@ -179,7 +182,7 @@ func (p *page) line(text string) { p.WriteString(text + "\n") }
 // text writes prose; an empty line begins a paragraph, an indented one stands as
 // it is.
 func (p *page) text(text string) {
-	for line := range strings.Lines(strings.TrimSpace(text)) {
+	for line := range strings.Lines(strings.TrimRight(text, " \n")) {
 		line = strings.TrimRight(line, "\n")
 		switch {
 		case line == "":
