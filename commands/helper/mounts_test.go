@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"daosbox/commands/helper"
 	"daosbox/storage"
 
 	"github.com/matryer/is"
@@ -32,6 +33,7 @@ const insideMountNamespace = "HELPER_TEST_MOUNTS"
 func TestRealMounts(t *testing.T) {
 	if os.Getenv(insideMountNamespace) != "" {
 		t.Run("requests", realRequests)
+		t.Run("activation", activation)
 		t.Run("server", realServer)
 		return
 	}
@@ -331,6 +333,57 @@ func owner(t *testing.T, path string) uint32 {
 		t.Fatal(err)
 	}
 	return info.Sys().(*syscall.Stat_t).Uid
+}
+
+// activation has the helper take a socket that somebody else made, as systemd does,
+// with no more power than its unit leaves it.
+func activation(t *testing.T) {
+	is := is.New(t)
+	w := newWorld(t)
+	w.socket = "/mnt/passed.sock"
+	ln, err := net.ListenUnix("unix", &net.UnixAddr{Name: w.socket, Net: "unix"})
+	is.NoErr(err)
+	defer ln.Close()
+	is.NoErr(os.Chmod(w.socket, 0o666))
+	file, err := ln.File()
+	is.NoErr(err)
+	defer file.Close()
+	// Who is meant by LISTEN_PID is known only once the process is there.
+	script := `export LISTEN_PID=$$; exec "$0" "$@"`
+	args := []string{"-c", script, w.binary, "-o", w.config, "--user", fmt.Sprint(nobody)}
+	if tool, err := exec.LookPath("setpriv"); err == nil {
+		args = append([]string{"-c", `export LISTEN_PID=$$; exec "$0" --no-new-privs --bounding-set "$1" "$2" "$3" "$4" "$5" "$6"`, tool,
+			"-all,+sys_admin,+chown,+fowner,+dac_override,+setuid,+setgid", w.binary}, args[3:]...)
+	}
+	cmd := exec.Command("/bin/sh", args...)
+	cmd.Env = []string{roleEnv + "=helper", "LISTEN_FDS=1", "PATH=/usr/bin:/bin"}
+	cmd.Stdout, cmd.Stderr = w.log, w.log
+	cmd.ExtraFiles = []*os.File{file}
+	is.NoErr(cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	w.log.await(t, "daos_server_helper is up", 1)
+	is.True(strings.HasSuffix(w.ask(nobody, "ping", 0), done))
+	is.Equal(w.ask(nobody, "format", 0), done)
+	is.Equal(w.ask(nobody, "force", 0), done)
+	is.Equal(w.mounts("/mnt/scm/0"), 1)
+	is.True(strings.Contains(w.ask(stranger, "ping", 0), "may not ask"))
+	is.NoErr(w.end(cmd))
+	_, err = os.Lstat(w.socket) // it is not the helper's to remove
+	is.NoErr(err)
+	is.NoErr(unix.Unmount("/mnt/scm/0", 0))
+}
+
+// TestUnitsAgree holds the example units to what the program does.
+func TestUnitsAgree(t *testing.T) {
+	is := is.New(t)
+	text, err := os.ReadFile("../../packaging/daos_server_helper.socket")
+	is.NoErr(err)
+	is.True(strings.Contains(string(text), "ListenStream="+helper.DefaultSocket+"\n"))
+	text, err = os.ReadFile("../../packaging/daos_server_helper.service")
+	is.NoErr(err)
+	for _, setting := range []string{"Private", "Protect", "ReadOnlyPaths", "ReadWritePaths", "InaccessiblePaths", "BindPaths", "RootDirectory", "MountFlags"} {
+		is.True(!strings.Contains(string(text), "\n"+setting)) // would hide its mounts from the host
+	}
 }
 
 // realServer brings a daos_server of an ordinary user up with the helper's help.
