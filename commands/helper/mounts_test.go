@@ -174,7 +174,8 @@ func (w *world) spawn(role string, uid uint32, out io.Writer, args ...string) *e
 	w.t.Helper()
 	cmd := exec.Command(w.binary, args...) // no context of the test: its end comes before the clean-up
 	w.t.Cleanup(func() { _ = cmd.Process.Kill() })
-	cmd.Env = []string{roleEnv + "=" + role, "PATH=/usr/bin:/bin", "DAOS_HELPER_SOCKET=" + w.socket}
+	cmd.Env = []string{roleEnv + "=" + role, "PATH=/usr/bin:/bin", "DAOS_HELPER_SOCKET=" + w.socket,
+		"GORACE=atexit_sleep_ms=0"} // the race detector makes each of the many processes linger else
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
@@ -356,7 +357,7 @@ func activation(t *testing.T) {
 			"-all,+sys_admin,+chown,+fowner,+dac_override,+setuid,+setgid", w.binary}, args[3:]...)
 	}
 	cmd := exec.Command("/bin/sh", args...)
-	cmd.Env = []string{roleEnv + "=helper", "LISTEN_FDS=1", "PATH=/usr/bin:/bin"}
+	cmd.Env = []string{roleEnv + "=helper", "LISTEN_FDS=1", "PATH=/usr/bin:/bin", "GORACE=atexit_sleep_ms=0"}
 	cmd.Stdout, cmd.Stderr = w.log, w.log
 	cmd.ExtraFiles = []*os.File{file}
 	is.NoErr(cmd.Start())
