@@ -25,13 +25,17 @@ func (id *Identity) verifyPeer(chain []*x509.Certificate, use x509.ExtKeyUsage) 
 	return nil
 }
 
-// verify checks a chain, leaf first, against the authority at a time. It is a
-// function of material, certificates, use and time alone, so a cache of verdicts
-// per certificate, emptied by a Reload, can stand before it.
+// verify checks a chain, leaf first, against the authority at a time. Its verdict
+// is a function of material, certificates, use and time alone, which is why m may
+// remember it.
 func (m *material) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, now time.Time) *fault.Error {
 	leaf := chain[0]
 	if why := expiry(leaf, now); why != "" {
 		return fault.New(fault.CertificateInvalid, "%s", why).WithHint("%s", hintFor(leaf, now))
+	}
+	key := keyOf(chain, use)
+	if m.verdicts.holds(key, now) {
+		return nil
 	}
 	options := x509.VerifyOptions{
 		Roots:         m.pool,
@@ -42,8 +46,9 @@ func (m *material) verify(chain []*x509.Certificate, use x509.ExtKeyUsage, now t
 	for _, cert := range chain[1:] {
 		options.Intermediates.AddCert(cert)
 	}
-	_, err := leaf.Verify(options)
+	found, err := leaf.Verify(options)
 	if err == nil {
+		m.verdicts.keep(key, found)
 		return nil
 	}
 	return m.explain(chain, use, now, err)
