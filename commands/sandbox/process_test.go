@@ -85,10 +85,13 @@ func TestFindSignalGone(t *testing.T) {
 	is.Equal(len(other), 0)
 }
 
+// patience is longer than anything here takes, also on a loaded machine.
+const patience = time.Minute
+
 // await polls for a condition of the outside world.
 func await(t *testing.T, condition func() bool) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(patience)
 	for !condition() {
 		if time.Now().After(deadline) {
 			t.Fatal("it did not happen")

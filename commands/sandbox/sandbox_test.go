@@ -178,7 +178,7 @@ func (r *rig) awaitMember(rank hostlist.Rank, wanted func(cluster.Member) bool) 
 
 func (r *rig) pools() []string {
 	r.Helper()
-	resp, _, exit := ask[control.PoolListResp](r, "pool list")
+	resp, _, exit := ask[control.PoolListResp](r, "pool list --no-query")
 	if exit != 0 {
 		r.Fatal("pool list fails")
 	}
@@ -320,6 +320,12 @@ func (r *rig) testKilledLeader(t *testing.T) {
 	r.must(r.sandbox("fault kill", "--host", hostAt(leader)))
 	await(t, func() bool { now := r.leader(); return now != "" && now != leader })
 	is.Equal(r.pools(), pools)
+	// The pool's own service may have lost its leader as well; it has another as
+	// soon as the engines agree that a rank is dead.
+	await(t, func() bool {
+		query, _, _ := ask[control.PoolInfo](r, "pool query tank")
+		return query.State == "Ready"
+	})
 	r.must(r.sandbox("up"))
 	for _, m := range r.members() {
 		is.True(joined(m))
