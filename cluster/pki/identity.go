@@ -190,7 +190,7 @@ func (id *Identity) ClientTLS() *tls.Config {
 
 func (id *Identity) baseTLS() *tls.Config {
 	return &tls.Config{
-		MinVersion: tls.VersionTLS13,
+		MinVersion:       tls.VersionTLS13,
 		CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256},
 	}
 }

@@ -1,8 +1,11 @@
 package wire
 
 import (
+	"path/filepath"
 	"testing"
 	"time"
+
+	"daosbox/cluster/pki"
 )
 
 func benchSetups(b *testing.B, run func(b *testing.B, s *running, d *Dialer)) {
@@ -61,4 +64,26 @@ func BenchmarkWarmParallel(b *testing.B) {
 			}
 		})
 	})
+}
+
+// BenchmarkColdIdentity is BenchmarkCold with certificates of the project.
+func BenchmarkColdIdentity(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "certs")
+	if err := pki.Init(dir, pki.InitOptions{}); err != nil {
+		b.Fatal(err)
+	}
+	s := serve(b, ServerConfig{TLS: identity(b, dir, pki.Server).ServerTLS()})
+	d := &Dialer{TLS: identity(b, dir, pki.Admin).ClientTLS()}
+	body := make([]byte, 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		c, err := d.Dial(b.Context(), s.addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := c.Call(b.Context(), "echo", body); err != nil {
+			b.Fatal(err)
+		}
+		_ = c.Close()
+	}
 }

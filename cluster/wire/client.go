@@ -49,7 +49,6 @@ func newConn(t *transport, d *Dialer) *Conn {
 	o.b = clientPreface(Control).append(o.b)
 	c.alive = time.AfterFunc(prefaceWait, c.keepAlive)
 	c.mu.Unlock()
-	go c.writeLoop()
 	go c.run()
 	return c
 }
@@ -64,7 +63,7 @@ func (c *Conn) keepAlive() {
 	}
 	if c.pings == nil {
 		c.pings = make(map[uint64]chan struct{})
-		signal(c.kick)
+		c.flush(true, time.Time{})
 	} else {
 		c.tellLocked(kindPing, 0, make([]byte, 8))
 	}
@@ -110,7 +109,9 @@ func (c *Conn) greet() error {
 	// Streams that were opened before start with less than the server grants.
 	for _, s := range c.streams {
 		s.flow.window += int64(p.window) - c.window
-		signal(s.flow.wake)
+		if s.flow.wake != nil {
+			signal(s.flow.wake)
+		}
 	}
 	c.window = int64(p.window)
 	c.freeSlot()

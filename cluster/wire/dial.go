@@ -161,14 +161,16 @@ func (d *Dialer) connect(ctx context.Context, addr, service string) (*transport,
 	if d.TLS == nil {
 		return t, nil
 	}
-	secure := tls.Client(raw, d.config(addr, service, &t.own))
+	cork := newCork(raw)
+	secure := tls.Client(cork, d.config(addr, service, &t.own))
 	if err := secure.HandshakeContext(limited); err != nil {
-		_ = raw.Close()
+		_ = cork.Close()
 		if e, ok := fault.As(err); ok { // of whoever verifies: it does not know the host
 			return nil, fault.Wrap(e.Code, e, "host %s", addr)
 		}
 		return nil, t.dial(ctx, err, wait)
 	}
+	cork.shaken()
 	t.Conn, t.peer.Secure = secure, true
 	if certs := secure.ConnectionState().PeerCertificates; len(certs) > 0 {
 		t.peer.Cert = certs[0]

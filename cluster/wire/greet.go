@@ -36,9 +36,12 @@ func (c *peekConn) CloseWrite() error {
 	return nil
 }
 
+// peekLen holds what a cold client sends first: its hello, or its preface and call.
+const peekLen = 512
+
 // peek waits for the first bytes.
 func (c *peekConn) peek() ([]byte, error) {
-	b := make([]byte, prefaceLen)
+	b := make([]byte, peekLen)
 	n, err := c.Conn.Read(b)
 	if n > 0 {
 		c.head = b[:n]
@@ -75,8 +78,10 @@ func (s *Server) greet(ctx context.Context, raw net.Conn, secure *tls.Config) (g
 		return g, s.refuse(outer, Control, fault.New(fault.Protocol, "this server speaks plain text: it has allow_insecure, and the client uses certificates").
 			WithHint("switch certificates on at the server, or allow_insecure (-i) at the client if that is wanted"))
 	case isTLS:
-		t := tls.Server(outer, secure)
+		cork := newCork(outer)
+		t := tls.Server(cork, secure)
 		if err := t.HandshakeContext(ctx); err != nil {
+			_ = cork.flush() // the alert; the peer may be gone
 			return g, err
 		}
 		state := t.ConnectionState()
@@ -89,6 +94,7 @@ func (s *Server) greet(ctx context.Context, raw net.Conn, secure *tls.Config) (g
 		if head, err = inner.peek(); err != nil {
 			return g, err
 		}
+		cork.shaken()
 	case secure != nil && head[0] == magic[0]:
 		return g, s.refuse(outer, Control, fault.New(fault.Protocol, "this server requires TLS, and the client has allow_insecure").
 			WithHint("use certificates at the client: switch allow_insecure (-i) off"))

@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -25,19 +26,25 @@ var (
 var errStopped = errors.New("connection closed")
 
 // link is one end of a connection of frames: what client and server share. One
-// goroutine calls readLoop, another writeLoop; everyone else appends frames.
+// goroutine calls readLoop; everyone else appends frames. Whoever appends while
+// nobody writes does the writing, so that a call costs no change of goroutines; what
+// is appended meanwhile leaves together, by a goroutine that lives as long as there
+// is something to write.
 type link struct {
 	conn net.Conn
 	lim  Limits
 	br   *bufio.Reader
 	// dead is closed when err is set; written when the last byte has left.
 	dead, written chan struct{}
-	kick          chan struct{} // room for one: there is something to write
 	// ended is called once, with mu held, when the link fails; may be nil.
 	ended func()
 
 	mu        sync.Mutex
 	out       *buffer       // guarded by mu, as all below
+	spare     *buffer       // the last one written, empty
+	writing   bool          // somebody writes, and looks at out again after it
+	soon      *time.Timer   // writes what may wait a moment for company
+	due       bool          // soon is running
 	control   int           // frames in out that cost the peer nothing
 	room      chan struct{} // closed when out has been taken, nil when nobody waits
 	peerFrame int           // largest payload that the peer takes
@@ -45,13 +52,24 @@ type link struct {
 	writeErr  error         // why the writer gave up; the reader may know better
 	linger    bool          // the peer has a reason to read before we close
 	settled   bool          // the read deadline must not be moved any more
+	readBy    time.Time     // the read deadline that is set
+
+	writeBy time.Time // the write deadline that is set; the writer's alone
 }
+
+// flushAfter is how long a message may wait for the next one, or for the end of its
+// stream, to leave with it.
+const flushAfter = time.Millisecond
+
+// inlineLimit is the largest batch that is written by whoever appended to it: it
+// fits the socket's buffer, so that its owner is not held up by a slow peer.
+const inlineLimit = 16 << 10
 
 func newLink(conn net.Conn, lim Limits) *link {
 	br := readers.Get().(*bufio.Reader)
 	br.Reset(conn)
 	return &link{conn: conn, lim: lim, br: br, peerFrame: minFrame,
-		dead: make(chan struct{}), written: make(chan struct{}), kick: make(chan struct{}, 1)}
+		dead: make(chan struct{}), written: make(chan struct{})}
 }
 
 // flow is the sending side of a stream's flow control.
@@ -59,11 +77,15 @@ type flow struct {
 	id     uint32
 	window int64         // guarded by link.mu; bytes that may be sent
 	over   bool          // guarded by link.mu; nothing more may be sent
-	wake   chan struct{} // room for one: window or over changed
+	wake   chan struct{} // guarded by link.mu; room for one: window or over changed; nil when nobody waits
 }
 
-func newFlow(id uint32, window int64) flow {
-	return flow{id: id, window: window, wake: make(chan struct{}, 1)}
+// waker is what to wait at for a change; link.mu must be held.
+func (f *flow) waker() chan struct{} {
+	if f.wake == nil {
+		f.wake = make(chan struct{}, 1)
+	}
+	return f.wake
 }
 
 func signal(ch chan struct{}) {
@@ -76,9 +98,49 @@ func signal(ch chan struct{}) {
 // buf returns the buffer to append to; l.mu must be held.
 func (l *link) buf() *buffer {
 	if l.out == nil {
-		l.out = buffers.Get().(*buffer)
+		if l.out, l.spare = l.spare, nil; l.out == nil {
+			l.out = buffers.Get().(*buffer)
+		}
 	}
 	return l.out
+}
+
+// flush sees to it that what was appended leaves now. The caller writes itself when
+// inline is set, nobody else does and there is little to write; by is then the end
+// of its patience, zero for none. l.mu must be held; it is released while writing.
+func (l *link) flush(inline bool, by time.Time) {
+	if l.writing || l.out == nil {
+		return
+	}
+	l.writing = true
+	if !inline || len(l.out.b) > inlineLimit {
+		go l.writeRest()
+		return
+	}
+	l.writeOnce(by)
+	if l.writing = l.out != nil || l.err != nil; l.writing {
+		go l.writeRest()
+	}
+}
+
+// flushSoon lets what was appended wait for company; l.mu must be held.
+func (l *link) flushSoon() {
+	switch {
+	case l.writing || l.due:
+		return
+	case l.soon == nil:
+		l.soon = time.AfterFunc(flushAfter, l.flushDue)
+	default:
+		l.soon.Reset(flushAfter)
+	}
+	l.due = true
+}
+
+func (l *link) flushDue() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.due = false
+	l.flush(true, time.Time{})
 }
 
 // tellLocked appends a frame that must not wait: an answer of the reader. A peer
@@ -94,7 +156,7 @@ func (l *link) tellLocked(k kind, stream uint32, payload []byte) {
 	}
 	o := l.buf()
 	o.b = appendFrame(o.b, k, 0, stream, payload)
-	signal(l.kick)
+	l.flush(false, time.Time{}) // the reader must go on reading, else two ends could block each other
 }
 
 // finish appends the last frame of a stream once there is room.
@@ -109,7 +171,7 @@ func (l *link) finish(k kind, stream uint32, payload []byte) {
 	}
 	o := l.buf()
 	o.b = appendFrame(o.b, k, 0, stream, payload)
-	signal(l.kick)
+	l.flush(true, time.Time{})
 }
 
 // await releases l.mu until there may be room, wake fires, the link is dead or
@@ -165,7 +227,11 @@ func (l *link) sendPart(ctx context.Context, f *flow, body []byte) (int, error) 
 		if f.window >= need && (l.out == nil || len(l.out.b) < outLimit) {
 			break
 		}
-		l.await(f.wake, ctx.Done())
+		if l.out != nil && !l.writing {
+			l.flush(true, time.Time{}) // the peer cannot widen the window for what it has not got
+			continue
+		}
+		l.await(f.waker(), ctx.Done())
 	}
 	n := min(len(body), l.peerFrame, int(f.window)-headerLen)
 	flags := uint8(0)
@@ -175,7 +241,11 @@ func (l *link) sendPart(ctx context.Context, f *flow, body []byte) (int, error) 
 	f.window -= int64(headerLen + n)
 	o := l.buf()
 	o.b = appendFrame(o.b, kindData, flags, f.id, body[:n])
-	signal(l.kick)
+	if len(o.b) >= inlineLimit/2 {
+		l.flush(true, time.Time{})
+	} else {
+		l.flushSoon()
+	}
 	return n, nil
 }
 
@@ -185,8 +255,18 @@ func (f *flow) grant(n uint32) error {
 	if n == 0 || f.window > maxWindow {
 		return fault.New(fault.Protocol, "cannot widen the window of stream %d by %d bytes", f.id, n)
 	}
-	signal(f.wake)
+	if f.wake != nil {
+		signal(f.wake)
+	}
 	return nil
+}
+
+// close lets nothing more be sent; link.mu must be held.
+func (f *flow) close() {
+	f.over = true
+	if f.wake != nil {
+		signal(f.wake)
+	}
 }
 
 // receipt is the receiving side of a stream's flow control, guarded by link.mu.
@@ -233,8 +313,23 @@ func (l *link) failLocked(err error, notice *fault.Error) {
 	}
 	l.err = err
 	close(l.dead)
+	if l.soon != nil {
+		l.soon.Stop()
+	}
 	if l.ended != nil {
 		l.ended()
+	}
+	switch {
+	case l.writing:
+		// Whoever writes sees the end of it, and is not given long any more.
+		_ = l.conn.SetWriteDeadline(time.Now().Add(lingerTime))
+	case l.out == nil:
+		l.settleLocked()
+		close(l.written)
+		l.writing = true // nobody writes any more
+	default:
+		l.writing = true
+		go l.writeRest()
 	}
 }
 
@@ -244,56 +339,83 @@ func (l *link) failure() error {
 	return l.err
 }
 
-// writeLoop writes whatever is queued, all of it at a time, until the link ends.
-func (l *link) writeLoop() {
-	defer close(l.written)
-	for {
-		select {
-		case <-l.kick:
-		case <-l.dead:
+// writeOnce writes what is queued; l.mu must be held and l.writing set.
+func (l *link) writeOnce(by time.Time) {
+	out, last := l.out, l.err != nil
+	l.out, l.control = nil, 0
+	if l.due {
+		l.soon.Stop()
+		l.due = false
+	}
+	if l.room != nil {
+		close(l.room)
+		l.room = nil
+	}
+	if l.writeErr != nil || out == nil {
+		return
+	}
+	l.mu.Unlock()
+	err := l.write(out, last, by)
+	l.mu.Lock()
+	if cap(out.b) <= 2*outLimit {
+		out.b = out.b[:0]
+		if l.spare == nil && cap(out.b) <= 2*inlineLimit {
+			l.spare = out
+		} else {
+			buffers.Put(out)
 		}
-		l.mu.Lock()
-		out, last := l.out, l.err != nil
-		l.out, l.control = nil, 0
-		if l.room != nil {
-			close(l.room)
-			l.room = nil
-		}
-		l.mu.Unlock()
-		if out != nil {
-			if err := l.write(out, last); err != nil {
-				l.giveUp(err)
-				return
-			}
-		}
-		if last {
-			l.settle()
-			return
-		}
+	}
+	if err != nil {
+		l.giveUp(err)
 	}
 }
 
-func (l *link) write(out *buffer, last bool) error {
-	wait := l.lim.Write
-	if last {
-		wait = min(wait, lingerTime)
+// writeRest writes until nothing is left; at the end of the link it settles it.
+func (l *link) writeRest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.out != nil && l.writeErr == nil {
+		l.writeOnce(time.Time{})
 	}
-	if err := l.conn.SetWriteDeadline(time.Now().Add(wait)); err != nil {
-		return err
+	switch {
+	case l.writeErr != nil: // the reader ends the link, or has
+		if l.err != nil {
+			l.settleLocked()
+		}
+		close(l.written) // l.writing stays set: nobody writes any more
+	case l.err != nil:
+		l.settleLocked()
+		close(l.written)
+	default:
+		l.writing = false
+	}
+}
+
+func (l *link) write(out *buffer, last bool, by time.Time) error {
+	now := time.Now()
+	until := now.Add(l.lim.Write)
+	if last {
+		until = now.Add(min(l.lim.Write, lingerTime))
+	}
+	if !by.IsZero() && by.Before(until) {
+		until = by
+	}
+	// Moving a deadline costs as much as a small frame, so it moves only when it
+	// is a good way off.
+	if off := until.Sub(l.writeBy); off > l.lim.Write/8 || off < 0 {
+		if err := l.conn.SetWriteDeadline(until); err != nil {
+			return err
+		}
+		l.writeBy = until
 	}
 	_, err := l.conn.Write(out.b)
-	if cap(out.b) <= 2*outLimit {
-		out.b = out.b[:0]
-		buffers.Put(out)
-	}
 	return err
 }
 
 // giveUp leaves the reader a moment to find out why the peer closed: a TLS alert
 // or an error frame often lies in front of it.
+// l.mu must be held.
 func (l *link) giveUp(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	l.writeErr = err
 	if l.room != nil {
 		close(l.room)
@@ -303,14 +425,12 @@ func (l *link) giveUp(err error) {
 	_ = l.conn.SetReadDeadline(time.Now().Add(lingerTime)) // a closed socket ends the read by itself
 }
 
-// settle ends reading: soon when the peer has a last frame to read, else now.
-func (l *link) settle() {
-	l.mu.Lock()
-	linger := l.linger
+// settleLocked ends reading: soon when the peer has a last frame to read, else now.
+// l.mu must be held.
+func (l *link) settleLocked() {
 	l.settled = true
-	l.mu.Unlock()
 	until := time.Now()
-	if linger {
+	if l.linger {
 		closeWrite(l.conn)
 		until = until.Add(lingerTime)
 	}
@@ -324,7 +444,12 @@ func (l *link) arm(d time.Duration) error {
 	if l.settled {
 		return nil
 	}
-	return l.conn.SetReadDeadline(time.Now().Add(d))
+	until := time.Now().Add(d)
+	if off := until.Sub(l.readBy); off >= 0 && off < d/16 {
+		return nil // not worth moving it
+	}
+	l.readBy = until
+	return l.conn.SetReadDeadline(until)
 }
 
 // nextHeader waits for a frame up to the idle time and from its first byte on up
@@ -385,9 +510,35 @@ func (l *link) readLoop(greet func() error, take func(header) error, explain fun
 	// What the peer still sends would turn our close into a reset that may take
 	// the last frame from it, so it is read for a moment.
 	_, _ = io.CopyN(io.Discard, l.br, 1<<20)
-	_ = l.conn.Close()
+	_ = bareConn(l.conn).Close()
 	l.br.Reset(nil)
 	readers.Put(l.br)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range []*buffer{l.out, l.spare} {
+		if b != nil && cap(b.b) <= 2*outLimit {
+			b.b = b.b[:0]
+			buffers.Put(b)
+		}
+	}
+	l.out, l.spare = nil, nil
+}
+
+// bareConn is the connection below TLS. Closing that says no goodbye in TLS: frames
+// tell what is whole, and the alert would cost each side a packet.
+func bareConn(c net.Conn) net.Conn {
+	for {
+		switch t := c.(type) {
+		case *tls.Conn:
+			c = t.NetConn()
+		case *peekConn:
+			c = t.Conn
+		case *corkConn:
+			c = t.Conn
+		default:
+			return c
+		}
+	}
 }
 
 // readFailed ends the link after a failed read. Only a fault is the peer's

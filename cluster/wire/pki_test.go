@@ -13,7 +13,7 @@ import (
 	"daosbox/cluster/pki"
 )
 
-func identity(t *testing.T, dir string, role pki.Role) *pki.Identity {
+func identity(t testing.TB, dir string, role pki.Role) *pki.Identity {
 	t.Helper()
 	id, err := pki.Load(pki.Files{CA: filepath.Join(dir, "daosCA.crt"), Cert: filepath.Join(dir, string(role)+".crt"),
 		Key: filepath.Join(dir, string(role)+".key"), ClientDir: filepath.Join(dir, "clients")}, role)

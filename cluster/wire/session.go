@@ -65,7 +65,6 @@ func (c *session) serve(ctx context.Context) {
 		c.fail(why, why)
 	}
 	defer s.count.Add(-1)
-	go c.writeLoop()
 	c.readLoop(c.begin, c.take, c.broken)
 	<-c.idle
 	s.delist(c)
@@ -75,7 +74,9 @@ func (c *session) serve(ctx context.Context) {
 // with the answer.
 func (c *session) begin() error {
 	if c.br.Buffered() == 0 {
-		signal(c.kick)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.flush(true, time.Time{})
 	}
 	return nil
 }
@@ -210,7 +211,7 @@ func (c *session) open(h header) error {
 	case len(o.body) > limit:
 		return refuse(tooLarge(o.method, limit))
 	}
-	st := &call{c: c, flow: newFlow(h.stream, c.window), limit: limit, req: Request{Method: o.method, Body: o.body, Peer: c.peer},
+	st := &call{c: c, flow: flow{id: h.stream, window: c.window}, limit: limit, req: Request{Method: o.method, Body: o.body, Peer: c.peer},
 		receipt: receipt{window: int64(c.lim.Window), granted: int64(c.lim.Window)}}
 	if !c.hold(st, len(o.body)) {
 		return refuse(tooMuch(o.method))
@@ -276,8 +277,7 @@ func (c *session) drop(st *call) {
 		return
 	}
 	delete(c.streams, st.flow.id)
-	st.flow.over = true
-	signal(st.flow.wake)
+	st.flow.close()
 }
 
 // forget ends a stream for good; c.mu must be held.
@@ -287,7 +287,7 @@ func (c *session) forget(st *call) {
 		st.late.Stop()
 	}
 	delete(c.streams, st.flow.id)
-	st.flow.over = true
+	st.flow.close()
 	c.running--
 	c.held -= st.held
 	c.server.held.Add(-st.held)

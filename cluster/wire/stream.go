@@ -143,8 +143,7 @@ func (s *Stream) endLocked(why error) {
 	}
 	c := s.c
 	s.err = why
-	s.flow.over = true
-	signal(s.flow.wake)
+	s.flow.close()
 	signal(s.ready)
 	delete(c.streams, s.flow.id)
 	c.freeSlot()
@@ -209,7 +208,7 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 	if c.next > maxStreamID {
 		return 0, fault.New(fault.NotReady, "connection to host %s is used up", c.x.addr).WithHint("connect again")
 	}
-	s.flow = newFlow(c.next, c.window)
+	s.flow = flow{id: c.next, window: c.window}
 	s.receipt = receipt{window: int64(c.lim.Window), granted: int64(c.lim.Window)}
 	c.next += 2
 	c.streams[s.flow.id] = s
@@ -227,7 +226,8 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 	o := c.buf()
 	o.b = appendHeader(o.b, h)
 	o.b = append(appendOpening(o.b, timeout, method), body[:n]...)
-	signal(c.kick)
+	deadline, _ := s.ctx.Deadline()
+	c.flush(n == len(body), deadline)
 	return n, nil
 }
 
