@@ -63,17 +63,10 @@ func (c *corkConn) Read(b []byte) (int, error) {
 	return c.Conn.Read(b)
 }
 
-// CloseWrite and Close let a last word leave, such as an alert.
+// CloseWrite lets a last word leave, such as an alert. Close does not: the end of a
+// context calls it while another goroutine writes.
 func (c *corkConn) CloseWrite() error {
 	err := c.flush()
 	closeWrite(c.Conn)
 	return err
-}
-
-// Close is for the handshake; a link closes what is below.
-func (c *corkConn) Close() error {
-	if c.shaking {
-		_ = c.flush() // the peer may be gone
-	}
-	return c.Conn.Close()
 }

@@ -164,7 +164,8 @@ func (d *Dialer) connect(ctx context.Context, addr, service string) (*transport,
 	cork := newCork(raw)
 	secure := tls.Client(cork, d.config(addr, service, &t.own))
 	if err := secure.HandshakeContext(limited); err != nil {
-		_ = cork.Close()
+		_ = cork.flush() // the alert; the peer may be gone
+		_ = raw.Close()
 		if e, ok := fault.As(err); ok { // of whoever verifies: it does not know the host
 			return nil, fault.Wrap(e.Code, e, "host %s", addr)
 		}
