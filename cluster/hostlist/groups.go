@@ -3,7 +3,10 @@ package hostlist
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -17,6 +20,10 @@ import (
 type Groups struct {
 	standard string // the source of "@name"
 	sources  map[string]*source
+
+	find func() error // reads them when they are first needed; nil when read
+	once sync.Once
+	err  error
 
 	mu    sync.Mutex
 	known map[string]*Nodes // values of "source:group"
@@ -33,9 +40,43 @@ type source struct {
 	dir, base string
 }
 
-// Sources returns the names of all sources, the standard one first.
+// FindGroups stands for the groups of the first of the files that exists, which is
+// read (LoadGroups) when a group is first asked for. "@name" is looked up in the
+// standard source, or in the file's own when that is "".
+func FindGroups(standard string, paths ...string) *Groups {
+	g := new(Groups)
+	g.find = func() error {
+		for _, path := range paths {
+			if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			found, err := LoadGroups(path)
+			if err != nil {
+				return err
+			}
+			g.standard, g.sources = found.standard, found.sources
+			break
+		}
+		if standard != "" {
+			g.standard = standard
+		}
+		return nil
+	}
+	return g
+}
+
+func (g *Groups) load() error {
+	if g == nil || g.find == nil {
+		return nil
+	}
+	g.once.Do(func() { g.err = g.find() })
+	return g.err
+}
+
+// Sources returns the names of all sources, the standard one first; none when they
+// cannot be read.
 func (g *Groups) Sources() []string {
-	if g == nil {
+	if g == nil || g.load() != nil {
 		return nil
 	}
 	names := slices.Sorted(maps.Keys(g.sources))
@@ -84,6 +125,9 @@ func (g *Groups) Holding(ctx context.Context, source, node string) ([]string, er
 }
 
 func (g *Groups) source(name string) (*source, error) {
+	if err := g.load(); err != nil {
+		return nil, err
+	}
 	if g == nil || len(g.sources) == 0 {
 		return nil, fault.New(fault.NotFound, "cannot look up host groups: none are configured").
 			WithHint("name a file of lines like `rack1: node[1-20]`, or a groups.conf")

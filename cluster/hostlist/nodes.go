@@ -123,6 +123,26 @@ func (n *Nodes) Set() *Set {
 	return s
 }
 
+// Split returns the names in order in at most so many parts, whose lengths differ
+// by one at most.
+func (n *Nodes) Split(parts int) []*Nodes {
+	total := n.Len()
+	parts = min(parts, total)
+	var all []*Nodes
+	var g gatherer
+	at := 0
+	n.each(func(name []byte) bool {
+		g.name(name)
+		at++
+		if at == total*(len(all)+1)/parts {
+			part, _ := g.nodes()
+			all, g = append(all, part), gatherer{}
+		}
+		return true
+	})
+	return all
+}
+
 // each calls do with every name in order, until it says no; the bytes are good only
 // during the call.
 func (n *Nodes) each(do func(name []byte) bool) {

@@ -34,6 +34,7 @@ func tree(a *app) *cobra.Command {
 	root.RunE = cli.Group(root.Use, root.Short).RunE
 	root.AddCommand(
 		configCommand(a),
+		hostlistCommand(a),
 		networkCommand(a),
 		poolCommand(a),
 		serverCommand(a),
