@@ -101,6 +101,7 @@ var (
 var (
 	StorageScan    = Method[StorageScanReq, StorageScanResp]{Name: "storage.scan", Roles: admin, Route: Host, Timeout: minute}
 	StorageFormat  = Method[StorageFormatReq, StorageFormatResp]{Name: "storage.format", Roles: admin, Route: Host, Timeout: 10 * minute, Progress: true}
+	SmdQuery       = Method[SmdQueryReq, SmdQueryResp]{Name: "smd.query", Roles: admin, Route: Host, Timeout: minute}
 	NetworkScan    = Method[NetworkScanReq, NetworkScanResp]{Name: "network.scan", Roles: admin, Route: Host, Timeout: minute}
 	SetLogMasks    = Method[SetLogMasksReq, Empty]{Name: "server.set-logmasks", Roles: admin, Route: Host, Timeout: minute}
 	PrepShutdown   = Method[RanksReq, RanksResp]{Name: "ranks.prep-shutdown", Roles: server, Route: Host, Timeout: 5 * minute}
@@ -131,7 +132,7 @@ var (
 // Rows lists the whole API in the order of the declaration.
 func Rows() []Row {
 	return []Row{
-		StorageScan.row(), StorageFormat.row(), NetworkScan.row(), SetLogMasks.row(),
+		StorageScan.row(), StorageFormat.row(), SmdQuery.row(), NetworkScan.row(), SetLogMasks.row(),
 		PrepShutdown.row(), StopRanks.row(), StartRanks.row(), EngineCall.row(),
 		SystemJoin.row(), SystemEvent.row(), LeaderQuery.row(), SystemQuery.row(), SystemStop.row(), SystemStart.row(),
 		SystemGetProp.row(), AttachInfo.row(),

@@ -22,6 +22,7 @@ import (
 func (s *server) serveHost() {
 	control.Handle(s.mux, control.StorageScan, s.storageScan)
 	control.Handle(s.mux, control.StorageFormat, s.storageFormat)
+	control.Handle(s.mux, control.SmdQuery, s.smdQuery)
 	control.Handle(s.mux, control.NetworkScan, s.networkScan)
 	control.Handle(s.mux, control.SetLogMasks, s.setLogMasks)
 	control.Handle(s.mux, control.PrepShutdown, s.prepShutdown)
@@ -49,43 +50,14 @@ func (s *server) storageScan(ctx context.Context, _ control.Caller, req *control
 			}
 		}
 	}
+	resp := control.StorageScanResp{Storage: found}
 	if req.Usage {
-		if err := s.addUsage(ctx, &found); err != nil {
+		if err := s.addUsage(ctx, &resp, req.MemRatio); err != nil {
 			return control.StorageScanResp{}, err
 		}
 	}
-	found.Normalize()
-	return control.StorageScanResp{Storage: found}, nil
-}
-
-// addUsage adds what the running engines say of their devices: image files and
-// memory devices become controllers of their own, as far as sizes go.
-func (s *server) addUsage(ctx context.Context, found *storage.HostStorage) error {
-	for _, e := range s.engines {
-		if len(e.layout.Bdevs) == 0 || e.inst.Status().State != engine.Ready {
-			continue
-		}
-		resp := new(pb.SmdDevResp)
-		if err := e.call(ctx, drpc.MethodSmdListDevs, &pb.SmdDevReq{}, resp); err != nil {
-			return err
-		}
-		if err := drpc.StatusError(resp.GetStatus()); err != nil {
-			return fault.Wrap(fault.Engine, err, "cannot list the devices of engine %d", e.index)
-		}
-		for _, d := range resp.GetDevices() {
-			smd := storage.SMDDevice{
-				RoleBits: d.GetRoleBits(), UUID: d.GetUuid(), TargetIDs: slices.Clone(d.GetTgtIds()), Rank: uint32(e.rank()),
-				TotalBytes: d.GetTotalBytes(), AvailBytes: d.GetAvailBytes(), UsableBytes: d.GetUsableBytes(), ClusterSize: d.GetClusterSize(),
-				MetaSize: d.GetMetaSize(), MetaWALSize: d.GetMetaWalSize(), RDBSize: d.GetRdbSize(), RDBWALSize: d.GetRdbWalSize(),
-				Roles: storage.Roles(d.GetRoleBits()).String(), NamespaceID: d.GetCtrlrNamespaceId(),
-			}
-			found.NVMeDevices = append(found.NVMeDevices, storage.NVMeController{
-				PCIAddr: d.GetCtrlr().GetPciAddr(), Model: d.GetCtrlr().GetModel(), Serial: d.GetCtrlr().GetSerial(), SocketID: -1,
-				DevState: "NORMAL", LEDState: "NA", SMDDevices: []storage.SMDDevice{smd},
-			})
-		}
-	}
-	return nil
+	resp.Storage.Normalize()
+	return resp, nil
 }
 
 // storageFormat formats the engines of this host in parallel and lets them start.
@@ -98,7 +70,7 @@ func (s *server) storageFormat(ctx context.Context, _ control.Caller, req *contr
 		return resp, fault.New(fault.Usage, "cannot format with force and replace at once")
 	}
 	if s.replica() != nil && req.Force {
-		return resp, fault.New(codeSystemUp, "cannot format %s: its replica of the management service is up and lives on this storage", s.self).
+		return resp, fault.New(fault.Refused, "cannot format %s: its replica of the management service is up and lives on this storage", s.self).
 			WithHint("stop daos_server on this host and remove %s to give the system's database up", s.engines[0].layout.RaftDir())
 	}
 	var mu sync.Mutex
@@ -114,6 +86,7 @@ func (s *server) storageFormat(ctx context.Context, _ control.Caller, req *contr
 			resp.Storage.NVMeDevices = append(resp.Storage.NVMeDevices, result.Bdevs...)
 			if err != nil {
 				resp.Failed++
+				resp.Faults = append(resp.Faults, e.fault(err))
 				s.log.Error("cannot format", "engine", e.index, "error", err)
 			} else {
 				s.log.Info("formatted", "engine", e.index, "scm", result.SCM.Path)
@@ -122,13 +95,10 @@ func (s *server) storageFormat(ctx context.Context, _ control.Caller, req *contr
 	}
 	wait.Wait()
 	slices.SortFunc(resp.Storage.SCMMountPoints, func(a, b storage.MountPoint) int { return strings.Compare(a.Path, b.Path) })
+	slices.SortFunc(resp.Faults, func(a, b *fault.Error) int { return strings.Compare(a.What, b.What) })
 	resp.Storage.Normalize()
 	return resp, nil
 }
-
-// codeSystemUp is the number of the inherited table for a format of a running
-// system.
-const codeSystemUp fault.Code = 509
 
 // reformat formats one engine on request and lets it start. An engine that runs is
 // stopped first, with force only.
