@@ -22,25 +22,8 @@ import (
 	"daosbox/engine/drpc/pb"
 )
 
-// corpus finds the recorded exchanges beside the project.
-func corpus(t *testing.T) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != "/"; dir = filepath.Dir(dir) {
-		path := filepath.Join(dir, "..", "shared", "corpus", "drpc")
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			if _, err := os.Stat(path); err != nil {
-				t.Skip("the recorded exchanges are not here")
-			}
-			return path
-		}
-	}
-	t.Skip("no root of the project above the test")
-	return ""
-}
+// corpus is where the recorded exchanges are.
+const corpus = "../../testdata/drpc"
 
 // exchange is a recorded call and its reply.
 type exchange struct {
@@ -50,7 +33,7 @@ type exchange struct {
 
 func readExchange(t *testing.T, name string) *exchange {
 	t.Helper()
-	found, err := filepath.Glob(filepath.Join(corpus(t), name+"-*.hex"))
+	found, err := filepath.Glob(filepath.Join(corpus, name+"-*.hex"))
 	if err != nil || len(found) != 1 {
 		t.Fatalf("exchange %s: %v %v", name, found, err)
 	}
@@ -246,7 +229,7 @@ func TestNVMe(t *testing.T) {
 	image := filepath.Join(t.TempDir(), "nvme0.img")
 	is.NoErr(makeSparse(image, 4<<30))
 	conf := filepath.Join(t.TempDir(), "daos_nvme.conf")
-	data, err := os.ReadFile(filepath.Join(corpus(t), "..", "ondisk", "daos_nvme-file.conf"))
+	data, err := os.ReadFile(filepath.Join(corpus, "..", "ondisk", "daos_nvme-file.conf"))
 	is.NoErr(err)
 	is.NoErr(os.WriteFile(conf, bytes.ReplaceAll(data, []byte("/mnt/nvme/nvme0.img"), []byte(image)), 0o600))
 	c := inProcess(t, srv, nil, "-n", conf)
