@@ -127,7 +127,7 @@ func TestNearest(t *testing.T) {
 	for word, want := range map[string]string{
 		"provder": "provider", "proivder": "provider", "prot": "port", "nam": "name", "x": "", "": "", "unrelated": "",
 	} {
-		is.Equal(nearest(word, names), want)
+		is.Equal(Nearest(word, names), want)
 	}
 	is.True(slices.IsSorted(sortedAddresses([]string{"0000:81:00.0", "0000:05:00.0"})))
 	is.True(regexp.MustCompile(`^0x`).MatchString(BusRange{1, 2}.String()))

@@ -128,10 +128,10 @@ func (d *decoder) unknown(key *yaml.Node, fields map[string]int, path string) {
 	}
 	if homes := d.homes[key.Value]; len(homes) > 0 {
 		hint = "it belongs " + strings.Join(homes, " or ")
-	} else if near := nearest(key.Value, names); near != "" {
+	} else if near := Nearest(key.Value, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 		d.source.bad[join(path, near)] = true // it only seems to be missing
-	} else if near := nearest(key.Value, sortedKeys(d.homes)); near != "" {
+	} else if near := Nearest(key.Value, sortedKeys(d.homes)); near != "" {
 		hint = fmt.Sprintf("did you mean %q, which belongs %s?", near, strings.Join(d.homes[near], " or "))
 	}
 	d.wrong(key, join(path, key.Value), hint, "unknown key%s", where)

@@ -1,8 +1,8 @@
 package config
 
-// nearest returns the name that word was probably meant to be, "" when none is
+// Nearest returns the name that word was probably meant to be, "" when none is
 // close: at most a third of the letters may differ.
-func nearest(word string, names []string) string {
+func Nearest(word string, names []string) string {
 	best, bestDistance := "", max(len(word)/3, 1)+1
 	for _, name := range names {
 		if d := distance(word, name, bestDistance); d < bestDistance {

@@ -16,14 +16,13 @@ func (v validator) engine(key string, s *Server, e *Engine) {
 		v.bad(codeBadConfig, join(key, "log_mask"), err.hint, "%s", err.why)
 	}
 	v.environment(join(key, "env_vars"), e.EnvVars)
-	for _, name := range []string{"DD_MASK", "DD_SUBSYS"} {
-		value, _ := e.Env(name)
-		known := debugStreams
-		if name == "DD_SUBSYS" {
-			known = logSubsystems
-		}
-		if err := checkNames(name, value, known); err != nil {
-			v.bad(codeBadConfig, join(key, "env_vars"), err.hint, "%s", err.why)
+	for _, env := range []struct {
+		name    string
+		setting LogSetting
+	}{{"DD_MASK", LogStreams}, {"DD_SUBSYS", LogSubsystems}} {
+		value, _ := e.Env(env.name)
+		if err := env.setting.check(value); err != nil {
+			v.bad(codeBadConfig, join(key, "env_vars"), err.hint, "%s: %s", env.name, err.why)
 		}
 	}
 	for i, name := range e.EnvPassThrough {

@@ -249,19 +249,27 @@ func equalAnyOrder(a, b []fault.Code) bool {
 	return true
 }
 
-func TestLogMask(t *testing.T) {
-	for mask, good := range map[string]bool{
-		"": true, "err": true, "DEBUG,RPC=ERR,MEM=ERR": true, "rpc=info": true, "EMIT": true,
-		"RPC=ERR,DEBUG": false, "ALL=ERR": false, "LOUD": false, "DEBUG,": false, "DEBUG;RPC=ERR": false,
-		"INFO,RPC=": false, "INFO " + strings.Repeat(",RPC=ERR", 200): false,
+func TestLogSettings(t *testing.T) {
+	for setting, texts := range map[LogSetting]map[string]string{ // what the error says, empty for none
+		LogMask: {
+			"": "", "err": "", "DEBUG,RPC=ERR,MEM=ERR": "", "rpc=info": "", "EMIT": "",
+			"RPC=ERR,DEBUG": "must come first", "ALL=ERR": "cannot be assigned", "LOUD": `"LOUD" is no known log level`,
+			"SPACE=ERR": `"SPACE" is no known subsystem`, "DEBUG,": "must come first", "DEBUG;RPC=ERR": "character ';'",
+			"INFO,RPC=": "no known log level", "INFO" + strings.Repeat(",RPC=ERR", 200): "1604 characters are more than 1023",
+		},
+		LogStreams:    {"": "", "all": "", "mgmt,md": "", "ALL,MD": "beside other names", "mgt": `"MGT" is no known debug stream`},
+		LogSubsystems: {"": "", "rpc,BULK": "", "all": "", "EPC": `"EPC" is no known subsystem`, "ALL,RPC": "beside other names"},
 	} {
-		if err := checkLogMask(mask); (err == nil) != good {
-			t.Errorf("%q: %v", mask, err)
-		}
-	}
-	for list, good := range map[string]bool{"": true, "all": true, "mgmt,md": true, "ALL,MD": false, "mgt": false} {
-		if err := checkNames("DD_MASK", list, debugStreams); (err == nil) != good {
-			t.Errorf("%q: %v", list, err)
+		for text, says := range texts {
+			is := is.New(t)
+			err := CheckLogSetting(setting, "log_mask", text)
+			is.Equal(err == nil, says == "")
+			if err != nil {
+				is.True(strings.HasPrefix(err.Error(), "cannot use log_mask: "))
+				is.True(strings.Contains(err.Error(), says))
+				is.Equal(fault.Of(err), fault.Usage)
+				is.True(fault.HintOf(err) != "")
+			}
 		}
 	}
 }

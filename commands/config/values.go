@@ -143,7 +143,7 @@ func oneOf[T ~string](into *T, text string, tokens ...T) error {
 		why:  fmt.Sprintf("%q is not a known value", text),
 		hint: "use one of " + strings.Join(names, ", "),
 	}
-	if near := nearest(text, names); near != "" {
+	if near := Nearest(text, names); near != "" {
 		e.hint = fmt.Sprintf("did you mean %q? Known are %s", near, strings.Join(names, ", "))
 	}
 	return e
