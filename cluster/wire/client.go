@@ -19,6 +19,8 @@ type Conn struct {
 	peer    Peer
 	maxBody int
 	log     *slog.Logger
+	tracing bool
+	ours    preface
 	done    chan struct{} // closed when no goroutine of the connection runs
 	alive   *time.Timer   // sends the preface when no call does, then pings
 
@@ -29,6 +31,8 @@ type Conn struct {
 	slot       chan struct{} // closed when a stream ends, nil when nobody waits
 	window     int64         // that a new stream starts with
 	draining   bool          // the server takes no more streams
+	greeted    bool          // the server's preface is here
+	features   uint32        // that both sides have
 	pings      map[uint64]chan struct{}
 	pingID     uint64
 }
@@ -38,15 +42,16 @@ const prefaceWait = 20 * time.Millisecond
 
 func newConn(t *transport, d *Dialer) *Conn {
 	c := &Conn{link: newLink(t.Conn, Limits{}.withDefaults()), x: t.explainer, peer: t.peer,
-		maxBody: d.MaxBody, log: discard(d.Logger), done: make(chan struct{}),
+		maxBody: d.MaxBody, log: discard(d.Logger), ours: d.preface(Control), done: make(chan struct{}),
 		streams: make(map[uint32]*Stream), next: 1, maxStreams: minStreams, window: minWindow}
 	if c.maxBody <= 0 {
 		c.maxBody = c.lim.Body
 	}
+	c.tracing = tracing(c.log)
 	c.ended = c.endStreams
 	c.mu.Lock()
 	o := c.buf()
-	o.b = clientPreface(Control).append(o.b)
+	o.b = c.ours.append(o.b)
 	c.alive = time.AfterFunc(prefaceWait, c.keepAlive)
 	c.mu.Unlock()
 	go c.run()
@@ -98,12 +103,15 @@ func (c *Conn) greet() error {
 	if p.refused {
 		return c.x.refusal(c.br)
 	}
-	if _, err := common(clientPreface(Control), p); err != nil {
+	if _, err := common(c.ours, p); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	trace(c.log, "host", c.x.addr, p)
+	if c.tracing {
+		trace(c.log, "host", c.x.addr, p)
+	}
+	c.greeted, c.features = true, p.features&c.ours.features
 	c.peerFrame = int(p.frame)
 	c.maxStreams = max(minStreams, int(p.streams))
 	// Streams that were opened before start with less than the server grants.
@@ -196,11 +204,13 @@ func (c *Conn) take(h header) error {
 	default:
 		return fault.New(fault.Protocol, "cannot take a %s frame from a server", h.kind)
 	}
-	payload, err := readBody(c.br, nil, h.length)
+	payload, err := c.readSmall(h.length)
 	if err != nil {
 		return err
 	}
-	trace(c.log, "host", c.x.addr, frame{h, payload})
+	if c.tracing {
+		trace(c.log, "host", c.x.addr, frame{h, payload})
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch h.kind {
@@ -249,6 +259,7 @@ func (c *Conn) over(id uint32, why error) error {
 		return fault.New(fault.Protocol, "cannot take the end of stream %d inside a message", id)
 	}
 	s.endLocked(why)
+	s.served = true
 	return nil
 }
 

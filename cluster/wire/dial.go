@@ -27,6 +27,8 @@ type Dialer struct {
 	Logger *slog.Logger
 	// Control is called before a socket connects, see net.Dialer.
 	Control func(network, address string, c syscall.RawConn) error
+
+	dialect dialect
 }
 
 const dialTimeout = 10 * time.Second
@@ -66,7 +68,7 @@ func (d *Dialer) DialService(ctx context.Context, addr, service string) (net.Con
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = t.SetDeadline(time.Now()) })
-	err = t.agree(service)
+	err = t.agree(d.preface(service))
 	if !stop() && err == nil {
 		err = ctx.Err()
 	}
@@ -84,8 +86,7 @@ func (d *Dialer) DialService(ctx context.Context, addr, service string) (net.Con
 }
 
 // agree exchanges prefaces, reading not a byte more.
-func (t *transport) agree(service string) error {
-	ours := clientPreface(service)
+func (t *transport) agree(ours preface) error {
 	_, writeErr := t.Write(ours.append(nil))
 	theirs, err := t.readPreface(t)
 	if err != nil {
@@ -130,7 +131,14 @@ func (x explainer) refusal(r io.Reader) error {
 
 func clientPreface(service string) preface {
 	l := Limits{}.withDefaults()
-	return preface{version: version, minVersion: minVersion, frame: uint32(l.Frame), window: uint32(l.Window), service: service}
+	return preface{version: version, minVersion: minVersion, features: ourFeatures, frame: uint32(l.Frame), window: uint32(l.Window), service: service}
+}
+
+// preface is what we say first.
+func (d *Dialer) preface(service string) preface {
+	p, own := clientPreface(service), d.dialect.orOurs()
+	p.version, p.minVersion, p.features = own.version, own.minVersion, own.features
+	return p
 }
 
 func (d *Dialer) timeout() time.Duration {

@@ -18,7 +18,7 @@ type kind uint8
 const (
 	kindOpen   kind = 1 // client: begins a stream: timeout, method, body
 	kindData   kind = 2 // a message or a part of one
-	kindEnd    kind = 3 // server: the stream is over and went well
+	kindEnd    kind = 3 // server: the stream is over and went well; client: no more messages
 	kindError  kind = 4 // server: the stream is over with this fault; on stream 0 the connection
 	kindCancel kind = 5 // client: the stream is given up
 	kindWindow kind = 6 // receiver: so many bytes more may come
@@ -39,6 +39,10 @@ func (k kind) String() string {
 
 // flagMore on open and data: the message goes on in the stream's next data frame.
 const flagMore = 1
+
+// flagUpload on open: more messages follow the first, up to the client's end frame.
+// It needs featureUploads.
+const flagUpload = 2
 
 const headerLen = 9
 
@@ -74,7 +78,7 @@ func parseHeader(b []byte, limit int) (header, error) {
 	least, most, flags, onConn, onStream := 0, 0, uint8(0), false, true
 	switch h.kind {
 	case kindOpen:
-		least, most, flags = 6, limit, flagMore
+		least, most, flags = 6, limit, flagMore|flagUpload
 	case kindData:
 		most, flags = limit, flagMore
 	case kindEnd, kindCancel:
@@ -143,7 +147,9 @@ func appendOpening(b []byte, timeout time.Duration, method string) []byte {
 	return append(b, method...)
 }
 
-func parseOpening(b []byte) (opening, error) {
+// parseOpening decodes the payload of an open frame. usual is the method that it
+// often has, which then takes no memory and no check.
+func parseOpening(b []byte, usual string) (opening, error) {
 	if len(b) < 5 {
 		return opening{}, fault.New(fault.Protocol, "cannot read open frame: %d bytes", len(b))
 	}
@@ -152,7 +158,12 @@ func parseOpening(b []byte) (opening, error) {
 	if len(b) < 5+n {
 		return opening{}, fault.New(fault.Protocol, "cannot read open frame: method ends after the frame")
 	}
-	o.method, o.body = string(b[5:5+n]), b[5+n:]
+	o.body = b[5+n:]
+	if n > 0 && string(b[5:5+n]) == usual {
+		o.method = usual
+		return o, nil
+	}
+	o.method = string(b[5 : 5+n])
 	if err := checkMethod(o.method); err != nil {
 		return opening{}, err
 	}
@@ -198,9 +209,12 @@ func (f frame) String() string {
 	if f.flags&flagMore != 0 {
 		s += " more"
 	}
+	if f.flags&flagUpload != 0 {
+		s += " upload"
+	}
 	switch f.kind {
 	case kindOpen:
-		o, err := parseOpening(f.payload)
+		o, err := parseOpening(f.payload, "")
 		if err != nil {
 			return s + " bad: " + err.Error()
 		}

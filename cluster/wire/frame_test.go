@@ -74,10 +74,10 @@ func TestDecodeEnds(t *testing.T) {
 
 func TestOpening(t *testing.T) {
 	is := is.New(t)
-	o, err := parseOpening(append(appendOpening(nil, 1500*time.Microsecond, "m"), 'x'))
+	o, err := parseOpening(append(appendOpening(nil, 1500*time.Microsecond, "m"), 'x'), "m")
 	is.NoErr(err)
 	is.Equal(o, opening{2 * time.Millisecond, "m", []byte("x")}) // rounded up
-	o, err = parseOpening(appendOpening(nil, 1<<62, "m"))
+	o, err = parseOpening(appendOpening(nil, 1<<62, "m"), "")
 	is.NoErr(err)
 	is.Equal(o.timeout, (1<<32-1)*time.Millisecond)
 }

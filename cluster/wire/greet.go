@@ -142,7 +142,8 @@ func (s *Server) settle(g greeted) (greeted, error) {
 }
 
 func (s *Server) preface(service string) preface {
-	return preface{version: version, minVersion: minVersion, frame: uint32(s.lim.Frame),
+	d := s.dialect.orOurs()
+	return preface{version: d.version, minVersion: d.minVersion, features: d.features, frame: uint32(s.lim.Frame),
 		window: uint32(s.lim.Window), streams: uint16(s.lim.Streams), service: service}
 }
 

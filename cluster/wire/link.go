@@ -54,6 +54,7 @@ type link struct {
 	settled   bool          // the read deadline must not be moved any more
 	readBy    time.Time     // the read deadline that is set
 
+	scratch []byte    // the reader's alone
 	writeBy time.Time // the write deadline that is set; the writer's alone
 }
 
@@ -485,6 +486,16 @@ func (l *link) nextHeader() (header, error) {
 		err = l.arm(l.lim.FrameTime)
 	}
 	return h, err
+}
+
+// readSmall reads the payload of a frame that is no message; it is good until the
+// next one.
+func (l *link) readSmall(n int) ([]byte, error) {
+	b, err := readBody(l.br, l.scratch[:0], n)
+	if cap(b) <= 256 {
+		l.scratch = b[:0]
+	}
+	return b, err
 }
 
 func (l *link) skip(n int) error {

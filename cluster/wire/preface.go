@@ -17,6 +17,26 @@ const (
 	minVersion = 1
 )
 
+// Feature bits: what both sides set is on.
+const (
+	// featureUploads allows flagUpload and the client's end frame.
+	featureUploads = 1 << 0
+	ourFeatures    = featureUploads
+)
+
+// dialect is what a side says of its version; tests speak others.
+type dialect struct {
+	version, minVersion uint16
+	features            uint32
+}
+
+func (d dialect) orOurs() dialect {
+	if d == (dialect{}) {
+		return dialect{version, minVersion, ourFeatures}
+	}
+	return d
+}
+
 const (
 	prefaceLen = 48
 	serviceLen = 16

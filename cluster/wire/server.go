@@ -37,6 +37,7 @@ type ServerConfig struct {
 type Server struct {
 	cfg     ServerConfig
 	lim     Limits
+	dialect dialect
 	log     *sparseLog
 	pending *waitingRoom
 	held    atomic.Int64 // bytes of requests in progress

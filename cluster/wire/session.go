@@ -17,6 +17,9 @@ type session struct {
 	ctx    context.Context // ends with the connection
 	cancel context.CancelFunc
 	window int64 // that a stream to this client starts with
+	// features are those that both sides have.
+	features uint32
+	tracing  bool
 
 	// Guarded by link.mu.
 	streams  map[uint32]*call // open, whole or not
@@ -25,20 +28,22 @@ type session struct {
 	held     int64            // bytes of requests in progress
 	draining bool
 	idle     chan struct{} // closed when the link is dead and no handler runs
+
+	method string // of the last call, the reader's alone: mostly that of the next
 }
 
 // call is the server's side of one stream.
 type call struct {
 	c       *session
 	flow    flow
-	ctx     context.Context
-	cancel  context.CancelFunc
+	ctx     callContext
 	req     Request
 	receipt receipt
-	limit   int   // of the body
-	held    int64 // bytes of the body, counted in session and server
+	limit   int   // of a message
+	held    int64 // bytes of messages that are not consumed, counted in session and server
 	whole   bool  // the handler has it
 	late    *time.Timer
+	upload  *upload // of more messages than one, else nil
 }
 
 func newSession(ctx context.Context, s *Server, g greeted) *session {
@@ -46,6 +51,8 @@ func newSession(ctx context.Context, s *Server, g greeted) *session {
 		streams: make(map[uint32]*call), idle: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(ctx)
 	c.peerFrame = int(g.theirs.frame)
+	c.features = g.theirs.features & g.answer.features
+	c.tracing = tracing(s.log.to)
 	c.ended = c.endCalls
 	c.out = buffers.Get().(*buffer)
 	c.out.b = g.answer.append(c.out.b)
@@ -96,6 +103,7 @@ func (c *session) broken(err error) error {
 func (c *session) endCalls() {
 	c.cancel()
 	for _, st := range c.streams {
+		st.ctx.end(context.Canceled)
 		if !st.whole {
 			c.forget(st)
 		}
@@ -141,14 +149,20 @@ func (c *session) take(h header) error {
 	case kindData:
 		return c.data(h)
 	case kindCancel, kindWindow, kindPing, kindPong, kindError:
+	case kindEnd:
+		if c.features&featureUploads == 0 {
+			return fault.New(fault.Protocol, "cannot take an end frame from a client without uploads")
+		}
 	default:
 		return fault.New(fault.Protocol, "cannot take a %s frame from a client", h.kind)
 	}
-	payload, err := readBody(c.br, nil, h.length)
+	payload, err := c.readSmall(h.length)
 	if err != nil {
 		return err
 	}
-	c.trace(frame{h, payload})
+	if c.tracing {
+		c.trace(frame{h, payload})
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if h.stream > c.last {
@@ -164,9 +178,11 @@ func (c *session) take(h header) error {
 		}
 	case kindCancel:
 		if st != nil {
-			st.cancel()
+			st.ctx.end(context.Canceled)
 			c.drop(st)
 		}
+	case kindEnd:
+		return c.uploaded(st, h)
 	case kindError:
 		if h.stream != 0 {
 			return fault.New(fault.Protocol, "cannot take an error frame on stream %d from a client", h.stream)
@@ -177,9 +193,7 @@ func (c *session) take(h header) error {
 	return nil
 }
 
-func (c *session) trace(f frame) {
-	trace(c.server.log.to, "peer", c.peer.Addr, f)
-}
+func (c *session) trace(f frame) { trace(c.server.log.to, "peer", c.peer.Addr, f) }
 
 // open takes the start of a request.
 func (c *session) open(h header) error {
@@ -187,11 +201,17 @@ func (c *session) open(h header) error {
 	if err != nil {
 		return err
 	}
-	o, err := parseOpening(b)
+	o, err := parseOpening(b, c.method)
 	if err != nil {
 		return err
 	}
-	c.trace(frame{h, b})
+	c.method = o.method
+	if c.tracing {
+		c.trace(frame{h, b})
+	}
+	if h.flags&flagUpload != 0 && c.features&featureUploads == 0 {
+		return fault.New(fault.Protocol, "cannot take an open frame with flag upload: it was not agreed")
+	}
 	limit := c.server.maxBody(c.peer, o.method)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -216,10 +236,13 @@ func (c *session) open(h header) error {
 	if !c.hold(st, len(o.body)) {
 		return refuse(tooMuch(o.method))
 	}
+	st.ctx.parent = c.ctx
 	if o.timeout > 0 {
-		st.ctx, st.cancel = context.WithTimeout(c.ctx, o.timeout)
-	} else {
-		st.ctx, st.cancel = context.WithCancel(c.ctx)
+		st.ctx.deadline = time.Now().Add(o.timeout)
+	}
+	if h.flags&flagUpload != 0 {
+		st.upload = &upload{st: st, ready: make(chan struct{}, 1)}
+		st.req.Messages = st.upload
 	}
 	c.streams[h.stream] = st
 	c.running++
@@ -263,9 +286,10 @@ func (st *call) expire() {
 	}
 }
 
-// refuse ends a request that the handler has not got; c.mu must be held.
+// refuse ends a request that the handler has not got, or not all of; c.mu must be held.
 func (c *session) refuse(st *call, why *fault.Error) {
 	c.tellLocked(kindError, st.flow.id, encodeFault(why))
+	st.ctx.end(context.Canceled)
 	c.drop(st)
 }
 
@@ -282,7 +306,7 @@ func (c *session) drop(st *call) {
 
 // forget ends a stream for good; c.mu must be held.
 func (c *session) forget(st *call) {
-	st.cancel()
+	st.ctx.end(context.Canceled)
 	if st.late != nil {
 		st.late.Stop()
 	}
@@ -304,6 +328,9 @@ func (c *session) data(h header) error {
 	}
 	if st == nil {
 		return c.skip(h.length)
+	}
+	if st.whole {
+		return st.upload.data(h)
 	}
 	body, err := readBody(c.br, st.req.Body, h.length)
 	if err != nil {
@@ -336,13 +363,17 @@ func (c *session) dataFor(h header) (*call, error) {
 		return nil, fault.New(fault.Protocol, "cannot take a data frame: stream %d was never opened", h.stream)
 	case st == nil:
 		return nil, nil
-	case st.whole:
+	case st.whole && (st.upload == nil || st.upload.ended):
 		return nil, fault.New(fault.Protocol, "cannot take a data frame: the request of stream %d is whole", h.stream)
 	}
 	if err := st.receipt.take(h); err != nil {
 		return nil, err
 	}
-	if len(st.req.Body)+h.length > st.limit {
+	size := len(st.req.Body)
+	if st.whole {
+		size = len(st.upload.part)
+	}
+	if size+h.length > st.limit {
 		c.refuse(st, tooLarge(st.req.Method, st.limit))
 		return nil, nil
 	}
@@ -361,7 +392,7 @@ func (st *call) start() {
 
 // Send implements Sender.
 func (st *call) Send(body []byte) error {
-	return st.c.send(st.ctx, &st.flow, body)
+	return st.c.send(&st.ctx, &st.flow, body)
 }
 
 // run answers one request.
@@ -394,5 +425,5 @@ func (st *call) handle() (err error) {
 	if st.c.server.cfg.Handler == nil {
 		return fault.New(fault.Unimplemented, "cannot call %s: this server has no methods", st.req.Method)
 	}
-	return st.c.server.cfg.Handler(st.ctx, &st.req, st)
+	return st.c.server.cfg.Handler(&st.ctx, &st.req, st)
 }

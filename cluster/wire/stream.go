@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"io"
+	"sync"
 	"time"
 
 	"daosbox/cluster/fault"
@@ -16,12 +17,16 @@ type Stream struct {
 	flow  flow
 	ready chan struct{} // room for one: queue or err changed
 	stop  func() bool   // stops watching ctx, nil when nobody does
+	unary bool          // nobody asks for a message before the end
+	up    bool          // an upload
 
 	part []byte // of a message that is not whole yet; the reader's alone
 
 	// Guarded by link.mu.
 	queue   []message
-	err     error // io.EOF at the end
+	first   [1]message // the memory of queue, mostly
+	served  bool       // the server ended it, so the reader does not know it any more
+	err     error      // io.EOF at the end
 	receipt receipt
 	parted  bool  // part is in use
 	partDue int64 // bytes of part that the server has not got back
@@ -39,11 +44,12 @@ type message struct {
 // Faults: those of the handler, and Unreachable, Timeout, Canceled, Protocol,
 // TooLarge, Certificate, NotReady while the server shuts down.
 func (c *Conn) Call(ctx context.Context, method string, body []byte) ([]byte, error) {
-	s, err := c.open(ctx, method, body)
-	if err != nil {
+	s := streams.Get().(*Stream)
+	s.unary = true
+	if err := c.open(ctx, s, method, body); err != nil {
 		return nil, err
 	}
-	defer s.end()
+	defer s.release()
 	reply, err := s.Recv()
 	if err == io.EOF {
 		return nil, nil
@@ -63,12 +69,89 @@ func (c *Conn) Call(ctx context.Context, method string, body []byte) ([]byte, er
 // Stream calls a method that answers with any number of messages. The stream must
 // be closed; it also ends with ctx. Faults as of Call.
 func (c *Conn) Stream(ctx context.Context, method string, body []byte) (*Stream, error) {
-	s, err := c.open(ctx, method, body)
-	if err != nil {
+	s := newStream()
+	if err := c.open(ctx, s, method, body); err != nil {
 		return nil, err
 	}
-	s.stop = context.AfterFunc(ctx, func() { s.abort(ended(ctx, c.x.addr, s.start)) })
+	s.watch()
 	return s, nil
+}
+
+// Upload calls a method that takes any number of messages: body is the first, the
+// others follow with Send, and CloseSend ends them. The server may answer before
+// that. Faults as of Call; Unimplemented when the server knows no uploads.
+func (c *Conn) Upload(ctx context.Context, method string, body []byte) (*Stream, error) {
+	s := newStream()
+	s.up = true
+	if err := c.open(ctx, s, method, body); err != nil {
+		return nil, err
+	}
+	s.watch()
+	return s, nil
+}
+
+// watch tells the server when ctx ends while nobody receives.
+func (s *Stream) watch() {
+	s.stop = context.AfterFunc(s.ctx, func() { s.abort(ended(s.ctx, s.c.x.addr, s.start)) })
+}
+
+// Send sends a further message of an upload, blocking while the server does not take
+// it. io.EOF says that the server has ended the stream: Recv knows why.
+func (s *Stream) Send(body []byte) error {
+	if !s.up {
+		return fault.New(fault.Usage, "cannot send on a stream that is no upload")
+	}
+	err := s.c.send(s.ctx, &s.flow, body)
+	switch {
+	case err == nil:
+		return nil
+	case err == errStopped:
+		return io.EOF
+	case s.ctx.Err() != nil:
+		return ended(s.ctx, s.c.x.addr, s.start)
+	}
+	return err
+}
+
+// CloseSend ends an upload's messages; the answers are still to be received. Send
+// must not be called after it.
+func (s *Stream) CloseSend() error {
+	if s.up {
+		s.c.mu.Lock()
+		over := s.flow.over
+		s.c.mu.Unlock()
+		if !over {
+			s.c.finish(kindEnd, s.flow.id, nil)
+		}
+		s.up = false
+	}
+	return nil
+}
+
+// streams are those of unary calls, which nobody else can hold on to.
+var streams = sync.Pool{New: func() any { return newStream() }}
+
+func newStream() *Stream {
+	s := &Stream{ready: make(chan struct{}, 1)}
+	s.queue = s.first[:0]
+	return s
+}
+
+// release ends a unary call. Its stream is used again, unless the reader may still
+// be at it.
+func (s *Stream) release() {
+	s.end()
+	if !s.served {
+		return
+	}
+	select {
+	case <-s.ready:
+	default:
+	}
+	ready := s.ready
+	*s = Stream{ready: ready}
+	s.queue = s.first[:0]
+	streams.Put(s)
 }
 
 // Recv returns the next message, io.EOF after the last when all went well, else
@@ -154,30 +237,29 @@ func (s *Stream) endLocked(why error) {
 
 // open starts a stream: the open frame with as much of the body as it takes, then
 // the rest as the window allows.
-func (c *Conn) open(ctx context.Context, method string, body []byte) (*Stream, error) {
+func (c *Conn) open(ctx context.Context, s *Stream, method string, body []byte) error {
 	if err := checkMethod(method); err != nil {
-		return nil, err
+		return err
 	}
-	s := &Stream{c: c, ctx: ctx, start: time.Now(), ready: make(chan struct{}, 1)}
+	s.c, s.ctx, s.start = c, ctx, time.Now()
 	sent, err := c.begin(s, method, body)
 	if err != nil {
 		if ctx.Err() != nil {
 			err = ended(ctx, c.x.addr, s.start)
 		}
-		return nil, err
+		return err
 	}
 	if sent < len(body) {
 		err = c.send(ctx, &s.flow, body[sent:])
 	}
 	switch {
 	case err == nil, err == errStopped: // then Recv knows why
-		return s, nil
 	case ctx.Err() != nil:
 		s.abort(ended(ctx, c.x.addr, s.start))
 	default:
 		s.end()
 	}
-	return s, nil
+	return nil
 }
 
 // begin waits for a slot, then takes an id and queues the open frame in one step:
@@ -193,6 +275,13 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 			return 0, err
 		}
 		full := len(c.streams) >= c.maxStreams
+		if s.up && !c.greeted { // it must know that the server takes uploads
+			full = true
+			c.flush(true, time.Time{})
+			if c.greeted || c.err != nil {
+				continue
+			}
+		}
 		if !full && (c.out == nil || len(c.out.b) < outLimit) {
 			break
 		}
@@ -204,6 +293,10 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 			slot = c.slot
 		}
 		c.await(slot, s.ctx.Done())
+	}
+	if s.up && c.features&featureUploads == 0 {
+		return 0, fault.New(fault.Unimplemented, "cannot call %s on host %s: its release takes no uploads", method, c.x.addr).
+			WithHint("upgrade daos_server on %s", hostOf(c.x.addr))
 	}
 	if c.next > maxStreamID {
 		return 0, fault.New(fault.NotReady, "connection to host %s is used up", c.x.addr).WithHint("connect again")
@@ -222,6 +315,9 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 	h := header{length: prefix + n, kind: kindOpen, stream: s.flow.id}
 	if n < len(body) {
 		h.flags = flagMore
+	}
+	if s.up {
+		h.flags |= flagUpload
 	}
 	o := c.buf()
 	o.b = appendHeader(o.b, h)
@@ -271,6 +367,8 @@ func (c *Conn) data(h header) error {
 	}
 	s.queue = append(s.queue, message{s.part, s.partDue})
 	s.part, s.partDue = nil, 0
-	signal(s.ready)
+	if !s.unary || len(s.queue) > 1 { // else the end will wake it
+		signal(s.ready)
+	}
 	return nil
 }

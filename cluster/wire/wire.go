@@ -43,9 +43,18 @@ type Peer struct {
 // Request is what a client asks for.
 type Request struct {
 	Method string
-	// Body belongs to the handler.
+	// Body is the message, the first one of an upload. It belongs to the handler.
 	Body []byte
 	Peer Peer
+	// Messages has what follows of an upload, and is nil for other calls.
+	Messages Receiver
+}
+
+// Receiver receives the messages of an upload after the first. Recv blocks until one
+// is whole and returns io.EOF after the last; it fails when the stream's context
+// ends. A handler that does not receive slows its own caller down and nobody else.
+type Receiver interface {
+	Recv() ([]byte, error)
 }
 
 // Sender sends the messages of one stream. Send blocks while the client's window
@@ -63,11 +72,12 @@ type Handler func(ctx context.Context, req *Request, out Sender) error
 // levelTrace is below debug: every frame is too much for looking at anything else.
 const levelTrace = slog.LevelDebug - 4
 
-// trace logs what came from a peer; it costs nothing unless somebody looks.
-func trace[T fmt.Stringer](log *slog.Logger, who string, peer any, what T) {
-	if log.Enabled(context.Background(), levelTrace) {
-		log.Log(context.Background(), levelTrace, "wire: received", who, peer, "frame", what.String())
-	}
+// tracing tells whether somebody looks; it is asked once per connection.
+func tracing(log *slog.Logger) bool { return log.Enabled(context.Background(), levelTrace) }
+
+// trace logs what came from a peer.
+func trace(log *slog.Logger, who string, peer any, what fmt.Stringer) {
+	log.Log(context.Background(), levelTrace, "wire: received", who, peer, "frame", what.String())
 }
 
 func discard(l *slog.Logger) *slog.Logger {
