@@ -45,7 +45,7 @@ func build(bin string) error {
 		return err
 	}
 	executable := filepath.Join(bin, "daosbox")
-	args := []string{"build", "-o", executable}
+	args := []string{"build", "-buildvcs=false", "-o", executable}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, s := range info.Settings {
 			if s.Key == "-race" && s.Value == "true" {
