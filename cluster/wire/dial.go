@@ -21,6 +21,9 @@ type Dialer struct {
 	TLS *tls.Config
 	// Timeout bounds making a connection (default 10 s).
 	Timeout time.Duration
+	// Tickets are TLS sessions to resume, nil for none. They must be those of the
+	// identity in TLS.
+	Tickets *Tickets
 	// MaxBody is the largest message accepted from a server in bytes (default 16 MiB).
 	MaxBody int
 	// Logger gets every frame at debug level, nil discards.
@@ -192,6 +195,9 @@ func (d *Dialer) config(addr, service string, own **x509.Certificate) *tls.Confi
 	cfg := d.TLS.Clone()
 	cfg.NextProtos = []string{alpn(service)}
 	cfg.MinVersion = max(cfg.MinVersion, tls.VersionTLS13)
+	if d.Tickets != nil {
+		cfg.ClientSessionCache = d.Tickets.at(addr, service)
+	}
 	if cfg.ServerName == "" && !cfg.InsecureSkipVerify {
 		cfg.ServerName = hostOf(addr)
 	}
