@@ -31,9 +31,19 @@ type Client struct {
 	Log *slog.Logger
 
 	mu     sync.Mutex
-	conns  map[string]*wire.Conn
+	conns  map[string]*kept
 	leader string
 }
+
+// kept is a connection that is held between calls.
+type kept struct {
+	*wire.Conn
+	calls int
+	used  time.Time // when the last call ended
+}
+
+// keepIdle is how long a connection without calls is kept.
+const keepIdle = 15 * time.Minute
 
 // Close ends the kept connections.
 func (c *Client) Close() {
@@ -66,17 +76,13 @@ func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Met
 	if err != nil && !fresh && errors.Is(err, fault.Kind(fault.Unreachable)) {
 		// A kept connection may have died unnoticed; the server saw nothing of
 		// an idempotent request that it could answer differently.
-		c.drop(addr, conn)
+		c.finish(addr, conn, err)
 		if conn, _, err = c.conn(ctx, addr); err != nil {
 			return resp, err
 		}
 		resp, err = converse(ctx, conn, addr, method, body, report)
 	}
-	if !c.Keep {
-		_ = conn.Close()
-	} else if errors.Is(err, fault.Kind(fault.Unreachable)) {
-		c.drop(addr, conn)
-	}
+	c.finish(addr, conn, err)
 	return resp, err
 }
 
@@ -88,11 +94,12 @@ const (
 	pingTime  = 4 * time.Second
 )
 
-// watched is ctx, ending when the server at addr stops answering pings.
-func watched(ctx context.Context, conn *wire.Conn, addr string) (context.Context, func()) {
+// watched is ctx, ending when the server at addr, pinged every so often, does not
+// answer within wait.
+func watched(ctx context.Context, conn *wire.Conn, addr string, every, wait time.Duration) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	go func() {
-		tick := time.NewTicker(pingEvery)
+		tick := time.NewTicker(max(every, time.Millisecond))
 		defer tick.Stop()
 		for {
 			select {
@@ -100,7 +107,7 @@ func watched(ctx context.Context, conn *wire.Conn, addr string) (context.Context
 				return
 			case <-tick.C:
 			}
-			ping, done := context.WithTimeout(ctx, pingTime)
+			ping, done := context.WithTimeout(ctx, wait)
 			err := conn.Ping(ping)
 			done()
 			if err != nil && ctx.Err() == nil {
@@ -115,7 +122,7 @@ func watched(ctx context.Context, conn *wire.Conn, addr string) (context.Context
 
 // converse is exchange with the watch over the server.
 func converse[Req, Resp any](ctx context.Context, conn *wire.Conn, addr string, method Method[Req, Resp], body []byte, report Report) (Resp, error) {
-	ctx, stop := watched(ctx, conn, addr)
+	ctx, stop := watched(ctx, conn, addr, pingEvery, pingTime)
 	defer stop()
 	resp, err := exchange(ctx, conn, method, body, report)
 	if lost, ok := fault.As(context.Cause(ctx)); err != nil && ok {
@@ -176,18 +183,21 @@ func (c *Client) prepare(req any) {
 	}
 }
 
+// conn is a connection to addr, which finish must get back; fresh when no call was
+// made on it before.
 func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh bool, err error) {
 	if c.Keep {
 		c.mu.Lock()
-		if conn = c.conns[addr]; conn != nil && conn.Err() != nil {
-			// Closed or told to go away since the last call.
-			delete(c.conns, addr)
-			_ = conn.Close()
-			conn = nil
+		k := c.conns[addr]
+		if k != nil && k.Err() == nil {
+			k.calls++
+			c.mu.Unlock()
+			return k.Conn, false, nil
 		}
+		delete(c.conns, addr) // closed or told to go away since the last call
 		c.mu.Unlock()
-		if conn != nil {
-			return conn, false, nil
+		if k != nil {
+			_ = k.Close()
 		}
 	}
 	conn, err = c.Dialer.Dial(ctx, addr)
@@ -195,23 +205,55 @@ func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh 
 		return conn, true, err
 	}
 	c.mu.Lock()
+	idle := c.takeIdle()
+	defer func() { closeAll(idle) }() // without the lock
 	defer c.mu.Unlock()
 	if first := c.conns[addr]; first != nil {
-		_ = conn.Close()
-		return first, false, nil
+		first.calls++
+		idle = append(idle, conn)
+		return first.Conn, false, nil
 	}
 	if c.conns == nil {
-		c.conns = make(map[string]*wire.Conn)
+		c.conns = make(map[string]*kept)
 	}
-	c.conns[addr] = conn
+	c.conns[addr] = &kept{Conn: conn, calls: 1}
 	return conn, true, nil
 }
 
-func (c *Client) drop(addr string, conn *wire.Conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conns[addr] == conn {
-		delete(c.conns, addr)
+// takeIdle takes out what nobody has used for long; c.mu must be held.
+func (c *Client) takeIdle() []*wire.Conn {
+	var idle []*wire.Conn
+	for addr, k := range c.conns {
+		if k.calls == 0 && time.Since(k.used) > keepIdle {
+			delete(c.conns, addr)
+			idle = append(idle, k.Conn)
+		}
+	}
+	return idle
+}
+
+func closeAll(conns []*wire.Conn) {
+	for _, conn := range conns {
+		_ = conn.Close()
+	}
+}
+
+// finish ends a call that ended with err: the connection is closed unless it can be
+// kept.
+func (c *Client) finish(addr string, conn *wire.Conn, err error) {
+	if c.Keep {
+		c.mu.Lock()
+		k := c.conns[addr]
+		if k != nil && k.Conn == conn {
+			k.calls--
+			k.used = time.Now()
+			if !errors.Is(err, fault.Kind(fault.Unreachable)) {
+				c.mu.Unlock()
+				return
+			}
+			delete(c.conns, addr)
+		}
+		c.mu.Unlock()
 	}
 	_ = conn.Close()
 }

@@ -37,6 +37,10 @@ type Method[Req, Resp any] struct {
 	Timeout time.Duration
 	// Progress makes the reply a stream: any number of Progress, then the result.
 	Progress bool
+	// Relay lets servers pass the request of an administrator on to one another
+	// (DESIGN.md). It is for methods of route Host with one reply whose request and
+	// reply every server may see.
+	Relay bool
 }
 
 // Row is a method without its types, for tables and the test of all roles.
@@ -44,9 +48,10 @@ type Row struct {
 	Name  string
 	Roles []pki.Role
 	Route Route
+	Relay bool
 }
 
-func (m Method[Req, Resp]) row() Row { return Row{m.Name, m.Roles, m.Route} }
+func (m Method[Req, Resp]) row() Row { return Row{m.Name, m.Roles, m.Route, m.Relay} }
 
 // Progress is what a long operation tells while it runs.
 type Progress struct {
@@ -99,11 +104,14 @@ var (
 // method may be called again with the same request when its answer was lost: what
 // changes something does it once, by the operation's or the pool's id.
 var (
-	StorageScan    = Method[StorageScanReq, StorageScanResp]{Name: "storage.scan", Roles: admin, Route: Host, Timeout: minute}
-	StorageFormat  = Method[StorageFormatReq, StorageFormatResp]{Name: "storage.format", Roles: admin, Route: Host, Timeout: 10 * minute, Progress: true}
-	SmdQuery       = Method[SmdQueryReq, SmdQueryResp]{Name: "smd.query", Roles: admin, Route: Host, Timeout: minute}
-	NetworkScan    = Method[NetworkScanReq, NetworkScanResp]{Name: "network.scan", Roles: admin, Route: Host, Timeout: minute}
-	SetLogMasks    = Method[SetLogMasksReq, Empty]{Name: "server.set-logmasks", Roles: admin, Route: Host, Timeout: minute}
+	StorageScan   = Method[StorageScanReq, StorageScanResp]{Name: "storage.scan", Roles: admin, Route: Host, Timeout: minute, Relay: true}
+	StorageFormat = Method[StorageFormatReq, StorageFormatResp]{Name: "storage.format", Roles: admin, Route: Host, Timeout: 10 * minute, Progress: true}
+	SmdQuery      = Method[SmdQueryReq, SmdQueryResp]{Name: "smd.query", Roles: admin, Route: Host, Timeout: minute}
+	NetworkScan   = Method[NetworkScanReq, NetworkScanResp]{Name: "network.scan", Roles: admin, Route: Host, Timeout: minute, Relay: true}
+	SetLogMasks   = Method[SetLogMasksReq, Empty]{Name: "server.set-logmasks", Roles: admin, Route: Host, Timeout: minute, Relay: true}
+	// RelayFan passes a signed request on: the administrator hands it to a server,
+	// servers to each other. What is in it is authorized by the row of its method.
+	RelayFan       = Method[relayFan, relayReply]{Name: "relay.fan", Roles: adminOrServer, Route: Host, Timeout: minute}
 	PrepShutdown   = Method[RanksReq, RanksResp]{Name: "ranks.prep-shutdown", Roles: server, Route: Host, Timeout: 5 * minute}
 	StopRanks      = Method[RanksReq, RanksResp]{Name: "ranks.stop", Roles: server, Route: Host, Timeout: 5 * minute}
 	StartRanks     = Method[RanksReq, RanksResp]{Name: "ranks.start", Roles: server, Route: Host, Timeout: 5 * minute}
@@ -132,7 +140,7 @@ var (
 // Rows lists the whole API in the order of the declaration.
 func Rows() []Row {
 	return []Row{
-		StorageScan.row(), StorageFormat.row(), SmdQuery.row(), NetworkScan.row(), SetLogMasks.row(),
+		StorageScan.row(), StorageFormat.row(), SmdQuery.row(), NetworkScan.row(), SetLogMasks.row(), RelayFan.row(),
 		PrepShutdown.row(), StopRanks.row(), StartRanks.row(), EngineCall.row(),
 		SystemJoin.row(), SystemEvent.row(), LeaderQuery.row(), SystemQuery.row(), SystemStop.row(), SystemStart.row(),
 		SystemGetProp.row(), AttachInfo.row(),

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,6 +22,9 @@ type Caller struct {
 	Role   pki.Role // empty when the connection is insecure
 	Addr   net.Addr
 	Secure bool
+	// Cert is the certificate that Role is from. Of a relayed request it is the
+	// administrator's, while Addr is the server that passed it on.
+	Cert *x509.Certificate
 }
 
 // Mux serves the control API: it checks the role on the method's row, decodes the
@@ -110,7 +114,7 @@ func (m *Mux) authorize(row Row, peer wire.Peer) (Caller, error) {
 	if err != nil {
 		return caller, err
 	}
-	caller.Role = role
+	caller.Role, caller.Cert = role, peer.Cert
 	if !slices.Contains(row.Roles, role) {
 		return caller, fault.New(fault.Permission, "cannot call %s with the certificate of role %q: it is for %s", row.Name, role, roleList(row.Roles)).
 			WithHint("use the certificate of role %s (transport_config: cert, key)", roleList(row.Roles))

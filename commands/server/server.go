@@ -126,6 +126,7 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 	s.serveHost()
 	s.serveSystem()
 	s.servePools()
+	s.serveRelay()
 	if missing := s.mux.Missing(); len(missing) > 0 {
 		return nil, fault.New(fault.Internal, "cannot serve the control API: nothing handles %v", missing)
 	}
