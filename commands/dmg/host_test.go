@@ -2,7 +2,6 @@ package dmg
 
 import (
 	"context"
-	"strings"
 	"testing"
 
 	"daosbox/cluster/fault"
@@ -83,24 +82,20 @@ func TestSetLogMasks(t *testing.T) {
 }
 
 func TestCheckLogMasks(t *testing.T) {
-	long := strings.Repeat("A", maxLogMask+1)
+	is := is.New(t)
 	for _, c := range []struct{ flag, value, why string }{
-		{"-m", "DEBUG", ""}, {"-m", "err,rpc=debug,MGMT=WARN", ""}, {"-m", "MGMT=DEBUG", ""}, {"-m", "", ""},
-		{"-m", "LOUD", `no level "LOUD"`}, {"-m", "MGMT=LOUD", `no level "LOUD"`}, {"-m", "SPACE=ERR", `no subsystem "SPACE"`},
-		{"-m", "MGMT=ERR,DEBUG", "must come first"}, {"-m", "ALL=DEBUG", "cannot be assigned"}, {"-m", "ERR RPC", `character ' '`}, {"-m", long, "more than 1023"},
-		{"-d", "MD,net", ""}, {"-d", "ALL", ""}, {"-d", "ALL,MD", "beside other names"}, {"-d", "XX", `no name "XX"`},
-		{"-s", "rpc,BULK", ""}, {"-s", "all", ""}, {"-s", "EPC", `no name "EPC"`}, {"-s", "ALL,RPC", "beside other names"},
+		{"-m", "err,rpc=debug,MGMT=WARN", ""}, {"-m", "", ""}, {"-d", "MD,net", ""}, {"-s", "rpc,BULK", ""},
+		{"-m", "LOUD", `cannot use --masks="LOUD": "LOUD" is no known log level`},
+		{"-d", "ALL,MD", `cannot use --streams="ALL,MD": ALL stands beside other names`},
+		{"-s", "EPC", `cannot use --subsystems="EPC": "EPC" is no known subsystem`},
 	} {
-		t.Run(c.flag+c.value[:min(len(c.value), 20)], func(t *testing.T) {
-			is := is.New(t)
-			o := &setLogMasksOptions{}
-			*map[string]**string{"-m": &o.masks, "-d": &o.streams, "-s": &o.subsystems}[c.flag] = &c.value
-			err := checkLogMasks(o)
-			is.Equal(err != nil, c.why != "")
-			if err != nil {
-				is.True(strings.Contains(err.Error(), c.why))
-				is.Equal(cli.ExitOf(err), cli.Usage)
-			}
-		})
+		o := &setLogMasksOptions{}
+		*map[string]**string{"-m": &o.masks, "-d": &o.streams, "-s": &o.subsystems}[c.flag] = &c.value
+		err := o.check()
+		is.Equal(err != nil, c.why != "")
+		if err != nil {
+			is.Equal(err.Error(), c.why)
+			is.Equal(cli.ExitOf(err), cli.Usage)
+		}
 	}
 }

@@ -238,6 +238,9 @@ func (r *rewriter) one(name, letter, raw, value string, has bool, rest []string,
 // replace puts what a row says in the place of an old flag.
 func (r *rewriter) replace(row int, value string) {
 	r.old = true
+	if r.flags[row].last {
+		value = escaped(value)
+	}
 	switch now := strings.ReplaceAll(r.flags[row].now, "%s", value); {
 	case r.flags[row].now == "":
 	case strings.HasPrefix(r.flags[row].now, "-"):
@@ -245,6 +248,11 @@ func (r *rewriter) replace(row int, value string) {
 	default:
 		r.lead[row] = now
 	}
+}
+
+// escaped keeps what is in a value from being read as a list of keys and values.
+func escaped(value string) string {
+	return strings.NewReplacer(`\`, `\\`, `,`, `\,`, `'`, `\'`, `"`, `\"`).Replace(value)
 }
 
 // result puts the command line together.

@@ -90,6 +90,11 @@ func TestOldSpellings(t *testing.T) {
 		{"p sp --pool=1234 -n reclaim -v time", "pool set-prop 1234 reclaim:time"},
 		{"pool set-prop 1234 --name=reclaim --value=time", "pool set-prop 1234 reclaim:time"},
 		{"pool sp --value=time --name=reclaim --pool=1234", "pool set-prop 1234 reclaim:time"},
+		{"pool set-prop blue -n reclaim -v time", "pool set-prop blue reclaim:time"},
+		{"pool set-prop -n reclaim -v time blue", "pool set-prop blue reclaim:time"},
+		{"pool set-prop blue --name reclaim --value=time -j", "-j pool set-prop blue reclaim:time"},
+		{"pool set-prop blue -nlabel -vred,dark:1", `pool set-prop blue label:red\,dark:1`},
+		{"pool set-prop blue -n reclaim", "pool set-prop blue reclaim:"}, // is told that its value is empty
 		{"pool gp --pool=1234", "pool get-prop 1234"},
 
 		// The dmg in C.

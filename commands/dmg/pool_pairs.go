@@ -119,39 +119,3 @@ func plain(text string) (string, error) {
 	}
 	return out.String(), nil
 }
-
-// nearest returns the name that word was probably meant to be, "" when at least
-// half of its letters would have to change.
-func nearest(word string, names []string) string {
-	best, least := "", len(word)/2+1
-	if len(word) > maxKey {
-		return ""
-	}
-	for _, name := range names {
-		if d := editDistance(word, name); d < least {
-			best, least = name, d
-		}
-	}
-	return best
-}
-
-// editDistance counts the letters to insert, delete or replace to make a of b.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(row[j+1]+1, row[j]+1, cost)
-		}
-	}
-	return row[len(b)]
-}

@@ -231,8 +231,6 @@ func TestPoolName(t *testing.T) {
 	is.Equal(poolName(&control.PoolInfo{UUID: greenID}), "1c2d3e4f")
 	is.Equal(poolName(&control.PoolInfo{UUID: greenID, Label: "x"}), "x")
 	is.Equal(rankText([]hostlist.Rank{5, 2, 1, 0}), "0-2,5")
-	is.Equal(nearest("recliam", []string{"label", "reclaim"}), "reclaim")
-	is.Equal(nearest("zzz", []string{"label", "reclaim"}), "")
 }
 
 func FuzzParseSize(f *testing.F) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"daosbox/cluster/fault"
+	"daosbox/commands/config"
 	"daosbox/commands/control"
 	"daosbox/engine/drpc"
 	"daosbox/engine/drpc/pb"
@@ -86,7 +87,7 @@ func findProp(name string) (poolProp, drpc.PoolProp, error) {
 	for i, p := range table {
 		names[i] = p.name
 	}
-	if near := nearest(name, names); near != "" {
+	if near := config.Nearest(name, names); near != "" {
 		return poolProp{}, drpc.PoolProp{}, err.WithHint("did you mean %s?", near)
 	}
 	return poolProp{}, drpc.PoolProp{}, err.WithHint("there are %s", strings.Join(names, ", "))

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"daosbox/commands/cli"
+	"daosbox/commands/config"
 	"daosbox/commands/control"
 	"daosbox/storage"
 
@@ -53,8 +54,27 @@ left out returns that part to the server's configuration.`,
 	return cmd
 }
 
+// check refuses what an engine would refuse, before any is asked.
+func (o *setLogMasksOptions) check() error {
+	for _, given := range []struct {
+		flag    string
+		text    *string
+		setting config.LogSetting
+	}{
+		{"--masks", o.masks, config.LogMask}, {"--streams", o.streams, config.LogStreams}, {"--subsystems", o.subsystems, config.LogSubsystems},
+	} {
+		if given.text == nil {
+			continue
+		}
+		if err := config.CheckLogSetting(given.setting, fmt.Sprintf("%s=%q", given.flag, brief(*given.text)), *given.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func runSetLogMasks(ctx context.Context, a *app, o *setLogMasksOptions) error {
-	if err := checkLogMasks(o); err != nil {
+	if err := o.check(); err != nil {
 		return err
 	}
 	req := control.SetLogMasksReq{Masks: o.masks, Streams: o.streams, Subsystems: o.subsystems}
