@@ -3,17 +3,23 @@ package server
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"daosbox/cluster"
+	"daosbox/cluster/hostlist"
 	"daosbox/cluster/pki"
 	"daosbox/cluster/wire"
 	"daosbox/commands/cli"
@@ -21,20 +27,55 @@ import (
 	"daosbox/engine/emulator"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
-// TestMain lets the test binary play the emulator: the server starts its own
-// executable under that name.
+// TestMain lets the test binary play the programs of its name: the emulator, which
+// the server starts as its own executable, and the server, for tests that need one
+// with its own user, mounts or death.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "daos_engine_emulator" {
-		ctx := context.Background()
+	ctx := context.Background()
+	switch filepath.Base(os.Args[0]) {
+	case "daos_engine_emulator":
 		if err := emulator.Run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		os.Exit(0)
+	case "daos_server":
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+		defer stop()
+		self, err := os.Executable()
+		if err == nil {
+			err = fillDisk(os.Getenv("TEST_FULL_DISK"))
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(99)
+		}
+		env := &cli.Env{Args: os.Args, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, LookupEnv: os.LookupEnv,
+			Dir: "/", Executable: self, UID: os.Getuid(), EUID: os.Geteuid()}
+		os.Exit(int(Run(ctx, env, "daos_server", os.Args[1:])))
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// fillDisk mounts a small tmpfs in this process's own name space and fills it.
+func fillDisk(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("cannot make mounts private: %w", err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8m,mode=755"); err != nil {
+		return fmt.Errorf("cannot mount tmpfs: %w", err)
+	}
+	err := os.WriteFile(filepath.Join(dir, "filler"), make([]byte, 9<<20), 0o600)
+	if !errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("cannot fill the disk: %v", err)
+	}
+	return nil
 }
 
 // testHost is one daos_server of a test's system, run in this process.
@@ -179,6 +220,54 @@ func (s *testSystem) start(i int, args ...string) {
 	go func() { h.done <- Run(ctx, env, "daos_server", append([]string{"start", "-o", h.config()}, args...)) }()
 }
 
+// testChild is a daos_server in a process of its own.
+type testChild struct {
+	cmd  *exec.Cmd
+	log  *syncBuffer
+	done chan struct{} // closed when it has ended
+}
+
+// child starts the server of a host in a process of its own.
+func (s *testSystem) child(i int, prepare func(*exec.Cmd), args ...string) *testChild {
+	s.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := &testChild{log: new(syncBuffer), done: make(chan struct{})}
+	c.cmd = &exec.Cmd{Path: self, Args: append([]string{"daos_server", "start", "-o", s.hosts[i].config()}, args...),
+		Env: os.Environ(), Stdout: c.log, Stderr: c.log, Dir: "/", SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}}
+	if prepare != nil {
+		prepare(c.cmd)
+	}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // the child dies with the thread that started it
+		defer runtime.UnlockOSThread()
+		err := c.cmd.Start()
+		started <- err
+		if err == nil {
+			_ = c.cmd.Wait()
+		}
+		close(c.done)
+	}()
+	if err := <-started; err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() {
+		select {
+		case <-c.done:
+		default:
+			_ = c.cmd.Process.Kill()
+			<-c.done
+		}
+		if s.t.Failed() {
+			s.t.Logf("log of the process of host %d:\n%s", i, c.log)
+		}
+	})
+	return c
+}
+
 // testEnv is what a daos_server in this process is given.
 func testEnv(t *testing.T, dir string, out io.Writer) *cli.Env {
 	t.Helper()
@@ -225,7 +314,7 @@ func (s *testSystem) client(role pki.Role) *control.Client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c := &control.Client{Dialer: &wire.Dialer{TLS: identity.ClientTLS()}, System: "test", Servers: []string{s.hosts[0].addr}}
+	c := &control.Client{Dialer: &wire.Dialer{TLS: identity.ClientTLS()}, System: "test", Servers: s.replicas}
 	s.t.Cleanup(c.Close)
 	return c
 }
@@ -233,7 +322,7 @@ func (s *testSystem) client(role pki.Role) *control.Client {
 // eventually waits for a condition that real processes bring about.
 func eventually(t *testing.T, what string, condition func() error) {
 	t.Helper()
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(30 * time.Second)
 	for {
 		err := condition()
 		if err == nil {
@@ -260,21 +349,34 @@ func (s *testSystem) up() {
 
 func (s *testSystem) format(i int) {
 	s.t.Helper()
-	admin, h := s.client(pki.Admin), s.hosts[i]
-	{
-		eventually(s.t, "format "+h.addr, func() error {
-			resp, err := control.Call(context.Background(), admin, h.addr, control.StorageFormat, &control.StorageFormatReq{}, nil)
-			if err == nil && resp.Failed > 0 {
-				return fmt.Errorf("failed: %+v", resp.Storage.SCMMountPoints)
-			}
-			return err
-		})
-	}
+	s.formatWith(s.client(pki.Admin), i)
+}
+
+func (s *testSystem) formatWith(admin *control.Client, i int) {
+	s.t.Helper()
+	eventually(s.t, "format "+s.hosts[i].addr, func() error {
+		resp, err := control.Call(context.Background(), admin, s.hosts[i].addr, control.StorageFormat, &control.StorageFormatReq{}, nil)
+		if err == nil && resp.Failed > 0 {
+			return fmt.Errorf("failed: %+v", resp.Storage.SCMMountPoints)
+		}
+		return err
+	})
+}
+
+// insecureClient is a client of a system without certificates.
+func (s *testSystem) insecureClient() *control.Client {
+	c := &control.Client{Dialer: new(wire.Dialer), System: "test", Servers: []string{s.hosts[0].addr}}
+	s.t.Cleanup(c.Close)
+	return c
 }
 
 func (s *testSystem) waitJoined(n int) control.SystemQueryResp {
 	s.t.Helper()
-	admin := s.client(pki.Admin)
+	return s.joinedWith(s.client(pki.Admin), n)
+}
+
+func (s *testSystem) joinedWith(admin *control.Client, n int) control.SystemQueryResp {
+	s.t.Helper()
 	var resp control.SystemQueryResp
 	eventually(s.t, "all joined", func() (err error) {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -286,4 +388,35 @@ func (s *testSystem) waitJoined(n int) control.SystemQueryResp {
 		return err
 	})
 	return resp
+}
+
+// rejoined waits until a rank is joined with another life than before.
+func (s *testSystem) rejoined(before cluster.Member) (after cluster.Member) {
+	s.t.Helper()
+	eventually(s.t, fmt.Sprintf("rank %d is back", before.Rank), func() error {
+		member, err := s.member(before.Rank)
+		if err == nil && (member.State != cluster.StateJoined || member.Incarnation <= before.Incarnation) {
+			err = fmt.Errorf("rank %d is %v with incarnation %d, was %d", member.Rank, member.State, member.Incarnation, before.Incarnation)
+		}
+		after = member
+		return err
+	})
+	return after
+}
+
+// member asks whoever leads for a rank.
+func (s *testSystem) member(rank hostlist.Rank) (cluster.Member, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	admin := s.client(pki.Admin)
+	req := new(control.SystemQueryReq)
+	req.Ranks = hostlist.Ranks(rank)
+	resp, err := control.Ask(ctx, admin, control.SystemQuery, req, nil)
+	if err == nil && len(resp.Members) != 1 {
+		err = fmt.Errorf("no rank %d", rank)
+	}
+	if err != nil {
+		return cluster.Member{}, err
+	}
+	return resp.Members[0], nil
 }
