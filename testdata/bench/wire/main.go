@@ -18,7 +18,7 @@ var stacks = []string{"ours", "grpc", "http2", "bare"}
 
 func main() {
 	hosts := flag.String("hosts", "1,64,1024,4096", "numbers of hosts, separated by commas")
-	modes := flag.String("modes", "mtls,plain,rsa", "connections: mtls, plain, rsa (RSA-3072, second command)")
+	modes := flag.String("modes", "mtls,again,plain,rsa", "connections: mtls, again (second command), plain, rsa (RSA-3072, second command)")
 	kinds := flag.String("kinds", "cold,warm", "cold (connect, call, close), warm (connections stand)")
 	rounds := flag.Int("rounds", 5, "turns of each stack")
 	parallel := flag.Int("parallel", 256, "hosts at a time")
@@ -58,7 +58,7 @@ func (b *bench) main(hosts string, modes, kinds []string) (err error) {
 			return err
 		}
 		for _, kind := range kinds {
-			if mode == "rsa" && kind == "warm" {
+			if (mode == "rsa" || mode == "again") && kind == "warm" {
 				continue // the key does not matter any more
 			}
 			for text := range strings.SplitSeq(hosts, ",") {

@@ -41,8 +41,8 @@ func (b *bench) args(stack, mode string) []string {
 	switch mode {
 	case "mtls":
 		return []string{"-certs", filepath.Join(b.dir, "p256")}
-	case "rsa":
-		args := []string{"-certs", filepath.Join(b.dir, "rsa")}
+	case "again", "rsa":
+		args := []string{"-certs", filepath.Join(b.dir, map[string]string{"again": "p256", "rsa": "rsa"}[mode])}
 		if stack == "ours" {
 			args = append(args, "-tickets", filepath.Join(b.dir, "tickets"))
 		}
@@ -134,7 +134,7 @@ func (b *bench) client(stack, mode, kind, port string, hosts, calls int) (r peer
 		}
 		if kind == "cold" { // a command is its whole process
 			u := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-			r.Wall, r.CPU, r.RSS = took, time.Duration(u.Utime.Nano()+u.Stime.Nano()), u.Maxrss<<10
+			r.Wall, r.CPU = took, time.Duration(u.Utime.Nano()+u.Stime.Nano())
 		}
 		if r.Failed > 0 {
 			return r, fmt.Errorf("client of %s: %d of %d calls failed: %s", stack, r.Failed, r.Calls, r.Error)
@@ -277,20 +277,19 @@ func (b *bench) sizes() error {
 			}
 			took := time.Since(begin)
 			u := cmd.ProcessState.SysUsage().(*syscall.Rusage)
-			cpu[stack] = append(cpu[stack], sample{wall: float64(took.Microseconds()), cpu: float64(u.Utime.Nano()+u.Stime.Nano()) / 1000, rss: float64(u.Maxrss) / 1024})
+			cpu[stack] = append(cpu[stack], sample{wall: float64(took.Microseconds()), cpu: float64(u.Utime.Nano()+u.Stime.Nano()) / 1000})
 		}
 	}
 	w := tabwriter.NewWriter(b.out, 0, 8, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "stack\tsize MiB\tstart ms\tCPU ms\tRSS MiB\t")
+	fmt.Fprintln(w, "stack\tsize MiB\tstart ms\tCPU ms\t")
 	for _, stack := range b.stacks {
 		info, err := os.Stat(b.exe(stack))
 		if err != nil {
 			return err
 		}
 		wall[stack] = info.Size()
-		fmt.Fprintf(w, "%s\t%.1f\t%.2f\t%.2f\t%.1f\t\n", stack, float64(info.Size())/(1<<20),
-			median(cpu[stack], func(s sample) float64 { return s.wall })/1000, median(cpu[stack], func(s sample) float64 { return s.cpu })/1000,
-			median(cpu[stack], func(s sample) float64 { return s.rss }))
+		fmt.Fprintf(w, "%s\t%.1f\t%.2f\t%.2f\t\n", stack, float64(info.Size())/(1<<20),
+			median(cpu[stack], func(s sample) float64 { return s.wall })/1000, median(cpu[stack], func(s sample) float64 { return s.cpu })/1000)
 	}
 	return w.Flush()
 }

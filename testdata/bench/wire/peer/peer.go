@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -24,7 +25,7 @@ import (
 type Options struct {
 	// Certs is the directory of certificates, empty for plain text.
 	Certs string
-	// Tickets is the file of session tickets, empty for none.
+	// Tickets is the directory of session tickets, empty for none.
 	Tickets string
 }
 
@@ -54,7 +55,6 @@ type Usage struct {
 	CPU    time.Duration // user and system
 	Allocs uint64
 	RSS    int64 // the most, in bytes
-	HeapMB float64
 }
 
 // Report is what a client run tells.
@@ -86,7 +86,7 @@ func run(s Stack) error {
 	var o Options
 	f := flag.NewFlagSet(os.Args[1], flag.ContinueOnError)
 	f.StringVar(&o.Certs, "certs", "", "directory of certificates")
-	f.StringVar(&o.Tickets, "tickets", "", "file of session tickets")
+	f.StringVar(&o.Tickets, "tickets", "", "directory of session tickets")
 	listen := f.String("listen", "0.0.0.0:0", "address of the server")
 	to := f.String("port", port, "port of all hosts")
 	hosts := f.Int("hosts", 1, "number of hosts")
@@ -146,8 +146,23 @@ func usage() Usage {
 	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &r)
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return Usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Allocs: m.Mallocs, RSS: r.Maxrss << 10,
-		HeapMB: float64(m.HeapInuse+m.StackInuse) / 1e6}
+	return Usage{CPU: time.Duration(r.Utime.Nano() + r.Stime.Nano()), Allocs: m.Mallocs, RSS: peak()}
+}
+
+// peak is the most memory that this program had; what getrusage tells begins with
+// that of the process which started it.
+func peak() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	var kib int64
+	for line := range strings.Lines(string(status)) {
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kib); err == nil {
+			return kib << 10
+		}
+	}
+	return 0
 }
 
 // each runs do for every index, parallel of them at a time.

@@ -63,7 +63,9 @@ func (stack) Client(o peer.Options) (peer.Client, error) {
 	return client{creds}, nil
 }
 
-type client struct{ creds credentials.TransportCredentials }
+type client struct {
+	creds credentials.TransportCredentials
+}
 
 func (c client) Dial(_ context.Context, addr string) (peer.Conn, error) {
 	cc, err := grpc.NewClient("passthrough:///"+addr, grpc.WithTransportCredentials(c.creds))

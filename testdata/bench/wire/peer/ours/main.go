@@ -40,6 +40,9 @@ func (stack) Client(o peer.Options) (peer.Client, error) {
 			return nil, err
 		}
 		d.TLS = id.ClientTLS()
+		if o.Tickets != "" {
+			d.Tickets = wire.OpenTickets(o.Tickets, id.Fingerprint())
+		}
 	}
 	return client{d}, nil
 }
@@ -54,7 +57,12 @@ func (c client) Dial(ctx context.Context, addr string) (peer.Conn, error) {
 	return conn{one}, nil
 }
 
-func (c client) Close() error { return nil }
+func (c client) Close() error {
+	if c.d.Tickets == nil {
+		return nil
+	}
+	return c.d.Tickets.Save()
+}
 
 type conn struct{ *wire.Conn }
 
