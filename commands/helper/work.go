@@ -30,6 +30,13 @@ func (w *worker) do(ctx context.Context, c caller, r request) (Info, error) {
 	if err != nil {
 		return info, err
 	}
+	memory, err := w.host.Memory()
+	if err == nil {
+		err = layout.SizeRAMDisks(cfg, memory)
+	}
+	if err != nil {
+		return info, err
+	}
 	if r.Method == methodPing {
 		info.Engines = enginesOf(cfg)
 		return info, nil

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"daosbox/commands/config"
+	"daosbox/commands/layout"
 	"daosbox/engine"
 	"daosbox/storage"
 )
@@ -25,15 +26,7 @@ func engineArgs(cfg *config.Server, e *config.Engine, index int, l storage.Layou
 		a.NUMANode = &node
 	}
 	if a.NVMeConf != "" {
-		// An engine with one target and no metadata role counts as two; the
-		// system's own stream of a metadata device counts as one.
-		streams := e.Targets
-		if e.HasRole(config.RoleMeta) {
-			streams++
-		} else if streams == 1 {
-			streams = 2
-		}
-		a.MemSizeMiB, a.HugepageSizeMiB = streams*targetMiB, hugepageMiB
+		a.MemSizeMiB, a.HugepageSizeMiB = int(layout.Streams(e))*targetMiB, hugepageMiB
 	}
 	return a
 }

@@ -18,6 +18,7 @@ import (
 	"daosbox/commands/config"
 	"daosbox/commands/control"
 	"daosbox/commands/fabric"
+	"daosbox/commands/layout"
 	"daosbox/engine"
 	"daosbox/engine/drpc"
 	"daosbox/storage"
@@ -119,6 +120,13 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 	s.client = &control.Client{Dialer: dialer, System: cfg.Name, Servers: s.replicas, Keep: true, Log: log}
 	s.events = newForwarder(s)
 	s.restart.policy = engine.RestartPolicy{MinDelay: cfg.RestartDelay(), Disabled: cfg.DisableEngineAutoRestart}
+	memory, err := s.host.Memory()
+	if err == nil {
+		err = layout.SizeRAMDisks(cfg, memory)
+	}
+	if err != nil {
+		return nil, err
+	}
 	for i := range cfg.Engines {
 		s.engines = append(s.engines, newLocalEngine(s, i))
 	}
@@ -128,7 +136,8 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 	s.servePools()
 	s.serveRelay()
 	if missing := s.mux.Missing(); len(missing) > 0 {
-		return nil, fault.New(fault.Internal, "cannot serve the control API: nothing handles %v", missing)
+		// Callers are told so; the rest of the API is no worse for it.
+		log.Error("cannot serve the whole control API: methods have no handler", "methods", missing)
 	}
 	wc := wire.ServerConfig{Handler: s.mux.Serve, Admit: s.admit, Logger: log}
 	if identity != nil {
