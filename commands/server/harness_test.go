@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -157,14 +159,19 @@ func newTestSystem(t *testing.T, n, replicas int) *testSystem {
 	return sys
 }
 
+// freePort finds a port below those that the kernel gives to outgoing connections,
+// one of which could take it before it is used.
 func freePort(t *testing.T, host string) int {
 	t.Helper()
-	ln, err := net.Listen("tcp4", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		port := 10000 + rand.N(22000)
+		if ln, err := net.Listen("tcp4", net.JoinHostPort(host, strconv.Itoa(port))); err == nil {
+			ln.Close()
+			return port
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().(*net.TCPAddr).Port
+	t.Fatal("no free port")
+	return 0
 }
 
 func (s *testSystem) writeConfig(i int, replicas []string) {

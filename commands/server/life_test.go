@@ -54,6 +54,18 @@ func (s *testSystem) pools() map[string]string {
 	return found
 }
 
+// on is the member of a host.
+func (s *testSystem) on(i int) cluster.Member {
+	s.t.Helper()
+	for _, m := range s.waitJoined(len(s.hosts)).Members {
+		if m.Addr == s.hosts[i].addr {
+			return m
+		}
+	}
+	s.t.Fatalf("host %d has no member", i)
+	return cluster.Member{}
+}
+
 // waitState waits until a rank has one of some states.
 func (s *testSystem) waitState(rank hostlist.Rank, want cluster.MemberState) {
 	s.t.Helper()
@@ -79,20 +91,20 @@ func TestLife(t *testing.T) {
 	admin := sys.client(pki.Admin)
 	created, err := control.Ask(ctx, admin, control.PoolCreate, createReq("kept", 24<<30), nil)
 	is.NoErr(err)
-	members := sys.waitJoined(3).Members
+	second := sys.on(1)
 
 	// Its engine is killed: the rank leaves the joined ones in seconds.
 	is.NoErr(syscall.Kill(sys.engineOn(1), syscall.SIGKILL))
-	sys.waitState(members[1].Rank, cluster.StateErrored|cluster.StateExcluded)
+	sys.waitState(second.Rank, cluster.StateErrored|cluster.StateExcluded)
 	is.True(strings.Contains(sys.hosts[1].log.String(), "id=engine_died"))
-	sys.waitState(members[1].Rank, cluster.StateExcluded) // the others noticed as well
+	sys.waitState(second.Rank, cluster.StateExcluded) // the others noticed as well
 	start := new(control.SystemStartReq)
-	start.Ranks = hostlist.Ranks(members[1].Rank)
+	start.Ranks = hostlist.Ranks(second.Rank)
 	started, err := control.Ask(ctx, admin, control.SystemStart, start, nil)
 	is.NoErr(err)
 	is.Equal(len(started.Results), 1)
 	is.True(!started.Results[0].Errored)
-	is.Equal(sys.rejoined(members[1]).UUID, members[1].UUID)
+	is.Equal(sys.rejoined(second).UUID, second.UUID)
 	is.Equal(sys.pools(), map[string]string{"kept": created.UUID})
 
 	// The leader goes: another leads, and what was acknowledged is there.
@@ -104,18 +116,17 @@ func TestLife(t *testing.T) {
 			gone = i
 		}
 	}
+	before := sys.on(gone)
 	is.Equal(sys.stop(gone), cli.OK)
 	is.Equal(sys.pools(), map[string]string{"kept": created.UUID})
 	again, err := control.Ask(ctx, sys.client(pki.Admin), control.LeaderQuery, &control.LeaderQueryReq{}, nil)
 	is.NoErr(err)
 	is.True(again.CurrentLeader != leader.CurrentLeader)
-	before, err := sys.member(hostlist.Rank(gone))
-	is.NoErr(err)
 	sys.start(gone)
 	is.Equal(sys.rejoined(before).UUID, before.UUID) // back without a format
 
 	// All go, and come back as they were.
-	members = sys.waitJoined(3).Members
+	members := sys.waitJoined(3).Members
 	sys.stopAll()
 	for i := range sys.hosts {
 		sys.start(i)
@@ -132,11 +143,10 @@ func TestLife(t *testing.T) {
 
 	// An engine that was away ends itself when it learns that it is excluded, and
 	// is started again.
-	victim, err := sys.member(1)
-	is.NoErr(err)
+	victim := sys.on(1)
 	pid := sys.engineOn(1)
 	is.NoErr(syscall.Kill(pid, syscall.SIGSTOP))
-	sys.waitState(1, cluster.StateExcluded)
+	sys.waitState(victim.Rank, cluster.StateExcluded)
 	is.NoErr(syscall.Kill(pid, syscall.SIGCONT))
 	sys.rejoined(victim)
 	is.True(strings.Contains(sys.hosts[1].log.String(), "ended itself, starting it again"))
