@@ -5,6 +5,8 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"time"
 
 	"daosbox/cluster/fault"
 	"daosbox/cluster/pki"
@@ -20,17 +22,26 @@ type app struct {
 	insecure   bool
 	configPath string
 	logFile    string
-	hostList   string // -l before the verb
+	hostList   string        // -l before the verb
+	fanout     int           // hosts asked at a time, 0 for the standard
+	timeout    time.Duration // that a host has to answer, 0 for the method's
+	relay      control.RelayMode
 
 	cfg      *config.Control // nil until it was read
 	conn     *control.Client
 	identity *pki.Identity
+	tickets  *wire.Tickets
 	log      io.Closer
 }
 
 func newApp(t *cli.Tool) *app { return &app{Tool: t} }
 
 func (a *app) close() {
+	if a.tickets != nil {
+		if err := a.tickets.Save(); err != nil {
+			a.Log.Debug("the next run connects without tickets", "error", err)
+		}
+	}
 	if a.log != nil {
 		_ = a.log.Close()
 	}
@@ -101,10 +112,45 @@ func (a *app) client(hosts string) (*control.Client, error) {
 			return nil, err
 		}
 		dialer.TLS = a.identity.ClientTLS()
+		if dir := a.ticketDir(); dir != "" {
+			a.tickets = wire.OpenTickets(dir, a.identity.Fingerprint())
+			dialer.Tickets = a.tickets
+		}
 	}
 	a.conn = &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log}
 	return a.conn, nil
 }
+
+// noTickets in the environment keeps TLS sessions from being kept between runs.
+const noTickets = "DAOSBOX_NO_TICKETS"
+
+// ticketDir is where this user's TLS sessions are kept, "" for nowhere.
+func (a *app) ticketDir() string {
+	if a.Getenv(noTickets) != "" {
+		return ""
+	}
+	if dir := a.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "daosbox")
+	}
+	if home := a.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".cache", "daosbox")
+	}
+	return ""
+}
+
+// checkFan refuses bounds that cannot be meant.
+func (a *app) checkFan() error {
+	switch {
+	case a.fanout < 0 || a.fanout > maxFanout:
+		return fault.New(fault.Usage, "cannot ask %d hosts at a time", a.fanout).WithHint("--fanout is 1 to %d", maxFanout)
+	case a.timeout < 0:
+		return fault.New(fault.Usage, "cannot wait %s for an answer", a.timeout).WithHint("write --timeout as 30s or 2m")
+	}
+	return nil
+}
+
+// maxFanout is as many connections as a process may have by usual limits.
+const maxFanout = 16384
 
 // explain says which of our certificates a server refused, where TLS did not.
 func (a *app) explain(err error) error {
@@ -121,6 +167,11 @@ func ask[Req, Resp any](ctx context.Context, a *app, what string, method control
 	if err != nil {
 		var none Resp
 		return none, err
+	}
+	if a.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, a.timeout)
+		defer cancel()
 	}
 	p := newProgress(a.Env)
 	defer p.clear()

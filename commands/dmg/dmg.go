@@ -54,6 +54,8 @@ func (a *app) globals() *pflag.FlagSet {
 	fs.StringVar(&a.logFile, "log-file", "", "append everything that is logged to this file as well")
 	fs.StringVarP(&a.hostList, hostListFlag, "l", "", "servers to ask")
 	_ = fs.MarkHidden(hostListFlag)
+	fs.IntVar(&a.fanout, "fanout", 0, "most hosts asked at a time (0: 256)")
+	fs.DurationVar(&a.timeout, "timeout", 0, "time for an answer, such as 30s (0: as each command needs)")
 	return fs
 }
 
@@ -73,6 +75,9 @@ func prepare(a *app, cmd *cobra.Command) {
 		if a.hostList != "" && isLocal(cmd) {
 			return fault.New(fault.Usage, "cannot parse the command line: unknown flag: --%s", hostListFlag).
 				WithHint("`%s` asks no server", cmd.CommandPath())
+		}
+		if err := a.checkFan(); err != nil {
+			return err
 		}
 		if err := a.openLog(); err != nil || before == nil {
 			return err
