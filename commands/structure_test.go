@@ -82,7 +82,7 @@ func confinements() []confined {
 		{"github.com/spf13/pflag", []string{"commands/..."}, "only commands have a command line"},
 		{"google.golang.org/protobuf", talkers, "protobuf is what engines and clients speak, nobody else"},
 		{module + "/engine/drpc/pb", append(talkers, "commands/sandbox", "commands/dmg"), "as protobuf; the sandbox plays a client, dmg spells properties as the engine's table does"},
-		{"gopkg.in/yaml.v3", []string{"commands/config", "storage/..."}, "where configuration files and superblocks are read"},
+		{"gopkg.in/yaml.v3", []string{"cluster/hostlist", "commands/config", "storage/..."}, "where configuration files, groups of hosts and superblocks are read"},
 		{"github.com/hashicorp/raft", []string{"cluster"}, "the owner of the database is the only one to know how it is replicated"},
 		{"github.com/hashicorp/raft-wal", []string{"cluster"}, "as raft"},
 		{"github.com/fxamacker/cbor", []string{"cluster/...", "commands/control", "commands/helper"}, "where bodies are encoded"},
