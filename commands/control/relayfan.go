@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"daosbox/cluster/fault"
 	"daosbox/cluster/pki"
 	"daosbox/cluster/wire"
 )
@@ -56,6 +55,8 @@ type FanOutOptions struct {
 	Relay RelayMode
 	// Identity signs what is relayed; nil on an insecure system.
 	Identity *pki.Identity
+	// Parallel is how many hosts are asked directly at a time, 0 for 256.
+	Parallel int
 	// Timeout is the time every host has, 0 for the method's.
 	Timeout time.Duration
 	// Report takes the progress of a host's method that has any; it may be nil.
@@ -78,22 +79,20 @@ type HostResult[Resp any] struct {
 // relays, as o.Relay says; those that a relay does not reach are asked in another
 // way, in the end directly. It returns after the time of one host (plus 5 %) at
 // the latest.
-func FanOut[Req, Resp any](ctx context.Context, c *Client, hosts []string, method Method[Req, Resp], req *Req, o FanOutOptions, each func(HostResult[Resp])) error {
+func FanOut[Req, Resp any](ctx context.Context, c *Client, hosts []string, method Method[Req, Resp], req *Req, o FanOutOptions, each func(HostResult[Resp])) {
 	c.prepare(req)
-	body, err := encoding.Marshal(req)
-	if err != nil {
-		return fault.Wrap(fault.Internal, err, "cannot encode the request of %s", method.Name)
-	}
 	if o.Timeout <= 0 {
 		o.Timeout = method.Timeout
 	}
-	f := &fan[Req, Resp]{client: c, method: method, req: req, body: body, o: o}
+	if o.Parallel <= 0 {
+		o.Parallel = relaySlots
+	}
+	f := &fan[Req, Resp]{client: c, method: method, req: req, o: o}
 	if o.Relay == RelayNever || !method.Relay || o.Relay != RelayAlways && len(hosts) <= RelayThreshold || o.Identity == nil && c.Dialer.TLS != nil {
 		f.direct(ctx, hosts, each)
-		return nil
+		return
 	}
 	f.relayed(ctx, hosts, each)
-	return nil
 }
 
 // fan is one FanOut.
@@ -101,7 +100,6 @@ type fan[Req, Resp any] struct {
 	client *Client
 	method Method[Req, Resp]
 	req    *Req
-	body   []byte
 	o      FanOutOptions
 
 	// Of a relayed one:
@@ -125,7 +123,7 @@ func (f *fan[Req, Resp]) ask(ctx context.Context, host string) (Resp, error) {
 }
 
 func (f *fan[Req, Resp]) direct(ctx context.Context, hosts []string, each func(HostResult[Resp])) {
-	wire.FanOut(ctx, hosts, wire.FanOutOptions{HostTimeout: f.o.Timeout}, f.ask, func(got wire.Result[Resp]) {
+	wire.FanOut(ctx, hosts, wire.FanOutOptions{Parallel: f.o.Parallel, HostTimeout: f.o.Timeout}, f.ask, func(got wire.Result[Resp]) {
 		each(HostResult[Resp]{Host: got.Host, Value: got.Value, Err: got.Err})
 	})
 }

@@ -20,7 +20,7 @@ const (
 	relayRounds = 2
 	// relayLost is up to how many lost hosts are asked directly at once.
 	relayLost = 64
-	// relaySlots is how many hosts are asked directly at a time.
+	// relaySlots is how many hosts are asked directly at a time by default.
 	relaySlots = 256
 	// resolveTime bounds the look-up of names, resolveSlots how many run at a time.
 	resolveTime  = 3 * time.Second
@@ -32,7 +32,7 @@ func (f *fan[Req, Resp]) relayed(ctx context.Context, hosts []string, each func(
 	ctx, cancel := context.WithTimeout(ctx, f.o.Timeout)
 	f.found = make(chan HostResult[Resp], relaySlots)
 	f.done = make(chan struct{})
-	f.slots = make(chan struct{}, relaySlots)
+	f.slots = make(chan struct{}, f.o.Parallel)
 	f.decoded = make(map[[sha256.Size]byte]HostResult[Resp])
 	defer f.work.Wait()
 	defer cancel()
@@ -84,10 +84,14 @@ func (f *fan[Req, Resp]) round(ctx context.Context, number int, addrs []netip.Ad
 	left := remaining(ctx)
 	relays, cancel := context.WithTimeout(ctx, left-min(left/20, relayMargin))
 	defer cancel()
+	body, err := encoding.Marshal(f.req)
 	for chunk := range slices.Chunk(addrs, maxTargets) {
 		to := newTargets(slices.Clone(chunk))
-		request, err := seal(f.o.Identity, f.client.System, f.method.Name, f.body, to, time.Now(), left)
-		if err != nil {
+		var request sealed
+		if err == nil {
+			request, err = seal(f.o.Identity, f.client.System, f.method.Name, body, to, time.Now(), left)
+		}
+		if err != nil { // asked directly, they tell it as well
 			f.debug("cannot relay", err)
 			f.reroute(ctx, relayRounds, chunk)
 			continue

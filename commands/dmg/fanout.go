@@ -13,7 +13,6 @@ import (
 
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
-	"daosbox/cluster/wire"
 	"daosbox/commands/cli"
 	"daosbox/commands/control"
 )
@@ -29,6 +28,22 @@ type replies[T any] struct {
 	answers []answer[T]
 	failed  hostErrors
 	asked   int
+	via     ways
+}
+
+// ways is hosts by the relays that their answers came through, nearest first;
+// hosts that were asked directly are in none.
+type ways map[string]*hostlist.Set
+
+func (w ways) add(host string, via []string) {
+	if len(via) == 0 {
+		return
+	}
+	way := strings.Join(via, " ")
+	if w[way] == nil {
+		w[way] = hostlist.Of()
+	}
+	w[way].Add(host)
 }
 
 // fanOut asks every host of hosts (-l), or else every configured one, the same and
@@ -43,21 +58,22 @@ func fanOut[Req, Resp any](ctx context.Context, a *app, what, hosts string, meth
 }
 
 func askHosts[Req, Resp any](ctx context.Context, a *app, client *control.Client, what string, hosts []string, method control.Method[Req, Resp], req Req) *replies[Resp] {
-	r := &replies[Resp]{failed: newHostErrors(), asked: len(hosts)}
+	r := &replies[Resp]{failed: newHostErrors(), asked: len(hosts), via: make(ways)}
 	p := newFanProgress(a.Env, what, hosts)
 	defer p.clear()
-	call := func(ctx context.Context, host string) (Resp, error) {
-		own := req // the client fills in what each request carries
-		return control.Call(ctx, client, host, method, &own, func(at control.Progress) { p.step(host, at) })
-	}
-	wire.FanOut(ctx, hosts, wire.FanOutOptions{HostTimeout: method.Timeout}, call, func(got wire.Result[Resp]) {
+	o := control.FanOutOptions{Relay: a.relay, Identity: a.identity, Parallel: a.fanout, Timeout: a.timeout, Report: p.step}
+	control.FanOut(ctx, client, hosts, method, &req, o, func(got control.HostResult[Resp]) {
 		p.done(got.Host, got.Err != nil)
+		r.via.add(got.Host, got.Via)
 		if got.Err != nil {
 			r.failed.add(got.Host, a.explain(got.Err))
 			return
 		}
 		r.answers = append(r.answers, answer[Resp]{got.Host, got.Value})
 	})
+	for way, hosts := range r.via {
+		a.Log.Debug("answers came through a relay", "relay", way, "hosts", hosts)
+	}
 	slices.SortFunc(r.answers, func(x, y answer[Resp]) int { return strings.Compare(x.host, y.host) })
 	return r
 }

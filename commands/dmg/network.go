@@ -35,6 +35,7 @@ func networkScanCommand(a *app) *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&o.provider, "provider", "p", "", "only this provider, or all (default: each server's own)")
 	hostsFlag(cmd, &o.hosts)
+	relayFlag(a, cmd)
 	return cmd
 }
 
@@ -42,6 +43,7 @@ func networkScanCommand(a *app) *cobra.Command {
 type networkAnswer struct {
 	HostErrors  hostErrors              `json:"host_errors"`
 	HostFabrics map[string]networkGroup `json:"HostFabrics"`
+	Via         ways                    `json:"via,omitempty"`
 }
 
 type networkGroup struct {
@@ -62,7 +64,7 @@ func runNetworkScan(ctx context.Context, a *app, o *networkScanOptions) error {
 	if err != nil {
 		return err
 	}
-	body := networkAnswer{got.failed, make(map[string]networkGroup)}
+	body := networkAnswer{got.failed, make(map[string]networkGroup), got.via}
 	for _, g := range groups {
 		body.HostFabrics[g.hash] = networkGroup{g.value, g.hosts}
 	}

@@ -51,6 +51,7 @@ left out returns that part to the server's configuration.`,
 	cmd.Flags().StringVarP(&streams, "streams", "d", "", "debug streams; empty for all")
 	cmd.Flags().StringVarP(&subsystems, "subsystems", "s", "", "subsystems that log; empty for all")
 	hostsFlag(cmd, &o.hosts)
+	relayFlag(a, cmd)
 	return cmd
 }
 
@@ -91,7 +92,7 @@ func runSetLogMasks(ctx context.Context, a *app, o *setLogMasksOptions) error {
 	if err != nil {
 		return err
 	}
-	a.Show(newStorageAnswer(got.failed, groups), func(w io.Writer) {
+	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
 		got.failed.print(a.Stderr)
 		for _, g := range groups {
 			fmt.Fprintf(w, "Engine log-masks updated successfully on the following host(s): %s\n", g.title())

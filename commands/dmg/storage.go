@@ -1,10 +1,12 @@
 package dmg
 
 import (
+	"fmt"
 	"slices"
 
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/cli"
+	"daosbox/commands/control"
 	"daosbox/storage"
 
 	"github.com/spf13/cobra"
@@ -21,11 +23,17 @@ func hostsFlag(cmd *cobra.Command, hosts *string) {
 	cmd.Flags().StringVarP(hosts, hostListFlag, "l", "", "servers to ask, as in node[1-8]:10001 (default: hostlist of the configuration)")
 }
 
+// relayFlag declares --relay of a verb whose request servers may pass on.
+func relayFlag(a *app, cmd *cobra.Command) {
+	cmd.Flags().Var(&a.relay, "relay", fmt.Sprintf("let servers pass the request on to one another: never, auto (to more than %d hosts) or always", control.RelayThreshold))
+}
+
 // storageAnswer is the body of all verbs that answer with storage. The keys are
 // those that scripts know.
 type storageAnswer struct {
 	HostErrors  hostErrors              `json:"host_errors"`
 	HostStorage map[string]storageGroup `json:"HostStorage"`
+	Via         ways                    `json:"via,omitempty"`
 }
 
 // storageGroup is the storage of hosts that have the same.
@@ -34,8 +42,8 @@ type storageGroup struct {
 	Hosts   *hostlist.Set       `json:"hosts"`
 }
 
-func newStorageAnswer(failed hostErrors, groups []group[storage.HostStorage]) storageAnswer {
-	answer := storageAnswer{failed, make(map[string]storageGroup)}
+func newStorageAnswer(failed hostErrors, groups []group[storage.HostStorage], via ways) storageAnswer {
+	answer := storageAnswer{failed, make(map[string]storageGroup), via}
 	for _, g := range groups {
 		answer.HostStorage[g.hash] = storageGroup{g.value, g.hosts}
 	}

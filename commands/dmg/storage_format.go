@@ -87,7 +87,7 @@ func runStorageFormat(ctx context.Context, a *app, o *storageFormatOptions) erro
 	if err != nil {
 		return err
 	}
-	a.Show(newStorageAnswer(got.failed, groups), func(w io.Writer) {
+	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
 		got.failed.print(w)
 		switch {
 		case len(groups) == 0:

@@ -36,6 +36,7 @@ func storageScanCommand(a *app) *cobra.Command {
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "list each device")
 	cmd.Flags().BoolVarP(&o.health, "nvme-health", "n", false, "show the health of each SSD")
 	hostsFlag(cmd, &o.hosts)
+	relayFlag(a, cmd)
 	return cmd
 }
 
@@ -58,7 +59,7 @@ func runStorageScan(ctx context.Context, a *app, o *storageScanOptions) error {
 	if err != nil {
 		return err
 	}
-	a.Show(newStorageAnswer(got.failed, groups), func(w io.Writer) {
+	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
 		got.failed.print(w)
 		switch {
 		case len(groups) == 0:
