@@ -149,6 +149,7 @@ func (s *Server) preface(service string) preface {
 
 // refuse tells a client of ours why it is not served, and returns the reason.
 func (s *Server) refuse(c net.Conn, service string, why error) error {
+	s.refused.Add(1)
 	p := s.preface(service)
 	p.refused = true
 	b := appendFrame(p.append(nil), kindError, 0, 0, encodeFault(why))
@@ -231,19 +232,31 @@ type waitingRoom struct {
 	limit int
 	seats []seat // oldest first
 	left  chan struct{}
+	// evicted counts those that had to make room.
+	evicted *atomic.Int64
 }
 
 type seat struct {
 	conn  net.Conn
 	since time.Time
+	due   bool // told to leave
 }
 
 // seatGrace is the age from which a handshake may be evicted for a new one: an
 // honest one is over by then, so a crowd of honest clients only queues.
 const seatGrace = 250 * time.Millisecond
 
-func newWaitingRoom(limit int) *waitingRoom {
-	return &waitingRoom{limit: limit, left: make(chan struct{}, 1)}
+// evictAtOnce is how many make room together, so that a crowd is got over quickly.
+const evictAtOnce = 32
+
+func newWaitingRoom(limit int, evicted *atomic.Int64) *waitingRoom {
+	return &waitingRoom{limit: limit, left: make(chan struct{}, 1), evicted: evicted}
+}
+
+func (w *waitingRoom) len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.seats)
 }
 
 // enter waits for a seat, evicting the oldest that is due; the returned function
@@ -252,15 +265,11 @@ func (w *waitingRoom) enter(ctx context.Context, c net.Conn) (leave func()) {
 	for {
 		w.mu.Lock()
 		if len(w.seats) < w.limit {
-			w.seats = append(w.seats, seat{c, time.Now()})
+			w.seats = append(w.seats, seat{conn: c, since: time.Now()})
 			w.mu.Unlock()
 			return func() { w.leave(c) }
 		}
-		wait := seatGrace - time.Since(w.seats[0].since)
-		if wait <= 0 {
-			_ = w.seats[0].conn.SetDeadline(time.Now()) // its goroutine ends and leaves
-			wait = time.Millisecond
-		}
+		wait := w.makeRoom()
 		w.mu.Unlock()
 		timer := time.NewTimer(wait)
 		select {
@@ -272,6 +281,28 @@ func (w *waitingRoom) enter(ctx context.Context, c net.Conn) (leave func()) {
 		}
 		timer.Stop()
 	}
+}
+
+// makeRoom tells the oldest connections to leave, as far as they are due, and
+// returns how long to wait; w.mu must be held.
+func (w *waitingRoom) makeRoom() time.Duration {
+	now := time.Now()
+	for i := range w.seats[:min(len(w.seats), evictAtOnce)] {
+		s := &w.seats[i]
+		if wait := seatGrace - now.Sub(s.since); wait > 0 {
+			if i == 0 {
+				return wait
+			}
+			break
+		}
+		// Its goroutine ends and leaves; one that reads a peer's last words is told again.
+		_ = s.conn.SetDeadline(now)
+		if !s.due {
+			s.due = true
+			w.evicted.Add(1)
+		}
+	}
+	return time.Millisecond
 }
 
 func (w *waitingRoom) leave(c net.Conn) {

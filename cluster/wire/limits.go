@@ -32,7 +32,7 @@ type Limits struct {
 	// Conns is how many connections are served at a time (default 8192).
 	Conns int
 	// Pending is how many connections may be in their handshake at a time
-	// (default 512). Beyond it the oldest makes room once it is 250 ms old, and
+	// (default 1024). Beyond it the oldest makes room once it is 250 ms old, and
 	// until then new ones wait in the listener's backlog.
 	Pending int
 	// Streams is how many streams of a connection may be open, or their handlers
@@ -52,6 +52,9 @@ type Limits struct {
 	// Window is how many bytes a peer may send on a stream before they are
 	// consumed (default 256 KiB, at least 64 KiB).
 	Window int
+	// Nuisances is how many pings, cancels and refused calls a connection may cause
+	// in 10 s before it is ended (default 4096).
+	Nuisances int
 	// Queue is how many connections of a service wait to be accepted (default 64).
 	Queue int
 	// Handshake bounds the time from accept to the end of the preface (default
@@ -70,13 +73,14 @@ func (l Limits) withDefaults() Limits {
 	}
 	const many = 1 << 30
 	number(&l.Conns, 8192, 1, many)
-	number(&l.Pending, 512, 1, many)
+	number(&l.Pending, 1024, 1, many)
 	number(&l.Streams, 128, minStreams, 1<<16-1)
 	number(&l.Frame, 64<<10, minFrame, maxFrame)
 	number(&l.Body, 16<<20, 1, many)
 	number(&l.OpenBody, 64<<10, 1, many)
 	number(&l.Window, 256<<10, minWindow, maxWindow)
 	number(&l.Queue, 64, 1, many)
+	number(&l.Nuisances, 4096, 64, many)
 	if l.ConnMemory <= 0 {
 		l.ConnMemory = 32 << 20
 	}

@@ -42,6 +42,7 @@ type Server struct {
 	pending *waitingRoom
 	held    atomic.Int64 // bytes of requests in progress
 	count   atomic.Int64 // connections of the control service
+	counters
 
 	mu        sync.Mutex
 	services  map[string]*service
@@ -54,9 +55,12 @@ type Server struct {
 // NewServer makes a server; it serves nothing yet.
 func NewServer(cfg ServerConfig) *Server {
 	lim := cfg.Limits.withDefaults()
-	return &Server{cfg: cfg, lim: lim, log: newSparseLog(discard(cfg.Logger)), pending: newWaitingRoom(lim.Pending),
+	s := &Server{cfg: cfg, lim: lim, log: newSparseLog(discard(cfg.Logger)),
 		services: make(map[string]*service), sessions: make(map[*session]struct{}),
 		listeners: make(map[net.Listener]struct{}), empty: make(chan struct{})}
+	s.pending = newWaitingRoom(lim.Pending, &s.evicted)
+	s.log.count = s.failure
+	return s
 }
 
 // Serve accepts connections from ln until ctx ends or Shutdown is called, and
@@ -105,6 +109,7 @@ func (s *Server) acceptAll(ctx context.Context, ln net.Listener, start func(c ne
 		switch {
 		case err == nil:
 			pause = 5 * time.Millisecond
+			s.accepted.Add(1)
 			if leave := s.pending.enter(ctx, c); leave != nil {
 				start(c, leave)
 			} else {
@@ -143,7 +148,11 @@ func (s *Server) connection(ctx context.Context, raw net.Conn, secure *tls.Confi
 	}
 	if err != nil {
 		s.log.handshake(raw.RemoteAddr(), err)
-		linger(raw)
+		if isTimeout(err) {
+			_ = raw.Close() // nothing was said that it could miss
+		} else {
+			linger(raw)
+		}
 		return
 	}
 	leave()

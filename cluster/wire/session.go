@@ -28,6 +28,7 @@ type session struct {
 	held     int64            // bytes of requests in progress
 	draining bool
 	idle     chan struct{} // closed when the link is dead and no handler runs
+	nuisance nuisances
 
 	method string // of the last call, the reader's alone: mostly that of the next
 }
@@ -69,7 +70,10 @@ func (c *session) serve(ctx context.Context) {
 			why = fault.New(fault.NotReady, "server is shutting down")
 		}
 		c.out.b[26] = 1 // the preface refuses
+		s.refused.Add(1)
 		c.fail(why, why)
+	} else {
+		s.served.Add(1)
 	}
 	defer s.count.Add(-1)
 	c.readLoop(c.begin, c.take, c.broken)
@@ -172,6 +176,7 @@ func (c *session) take(h header) error {
 	switch h.kind {
 	case kindPing:
 		c.tellLocked(kindPong, 0, payload)
+		return c.bothered()
 	case kindWindow:
 		if st != nil {
 			return st.flow.grant(binary.BigEndian.Uint32(payload))
@@ -180,7 +185,9 @@ func (c *session) take(h header) error {
 		if st != nil {
 			st.ctx.end(context.Canceled)
 			c.drop(st)
+			c.server.cancelled.Add(1)
 		}
+		return c.bothered()
 	case kindEnd:
 		return c.uploaded(st, h)
 	case kindError:
@@ -194,6 +201,15 @@ func (c *session) take(h header) error {
 }
 
 func (c *session) trace(f frame) { trace(c.server.log.to, "peer", c.peer.Addr, f) }
+
+// bothered counts what costs us more than the peer; c.mu must be held.
+func (c *session) bothered() error {
+	if !c.nuisance.tooMany(c.lim.Nuisances) {
+		return nil
+	}
+	c.server.abusive.Add(1)
+	return fault.New(fault.Protocol, "cannot go on: more than %d pings, cancels and refused calls in %s", c.lim.Nuisances, nuisanceSpan)
+}
 
 // open takes the start of a request.
 func (c *session) open(h header) error {
@@ -219,9 +235,11 @@ func (c *session) open(h header) error {
 		return fault.New(fault.Protocol, "cannot open stream %d: ids are odd and rise, the last was %d", h.stream, c.last)
 	}
 	c.last = h.stream
+	c.server.calls.Add(1)
 	refuse := func(why *fault.Error) error {
 		c.tellLocked(kindError, h.stream, encodeFault(why))
-		return nil
+		c.server.busy.Add(1)
+		return c.bothered()
 	}
 	switch {
 	case c.draining:

@@ -18,6 +18,8 @@ import (
 type sparseLog struct {
 	to  *slog.Logger
 	now func() time.Time
+	// count hears of every line, written or not; nil for nobody.
+	count func(kind string)
 
 	mu   sync.Mutex
 	seen map[logKey]*logLine
@@ -40,6 +42,9 @@ func newSparseLog(to *slog.Logger) *sparseLog {
 }
 
 func (s *sparseLog) warn(kind string, addr net.Addr, text string, err error) {
+	if s.count != nil {
+		s.count(kind)
+	}
 	host := hostOf(addr.String())
 	missed, ok := s.admit(logKey{kind, host})
 	if !ok {
