@@ -40,6 +40,7 @@ type fleetHost struct {
 	relay *Relay
 	mux   *Mux
 	calls atomic.Int32
+	quiet bool // all answer the same
 	// before runs in the handler, when it is set.
 	before func(ctx context.Context) error
 }
@@ -149,10 +150,11 @@ func (h *fleetHost) serve(ln net.Listener, id *pki.Identity) {
 		if id != nil && caller.Role != pki.Admin {
 			return NetworkScanResp{}, fault.New(fault.Internal, "the caller is %q", caller.Role)
 		}
-		switch last % 8 {
-		case 7:
+		switch {
+		case h.quiet:
+		case last%8 == 7:
 			return NetworkScanResp{}, fault.New(fault.Busy, "cannot scan: busy").WithHint("wait")
-		case 3:
+		case last%8 == 3:
 			return NetworkScanResp{Fabric: fabric.Host{Providers: []string{req.Provider, h.addr.String()}}}, nil
 		}
 		return NetworkScanResp{Fabric: fabric.Host{Providers: []string{req.Provider}}}, nil
