@@ -106,7 +106,7 @@ var (
 var (
 	StorageScan   = Method[StorageScanReq, StorageScanResp]{Name: "storage.scan", Roles: admin, Route: Host, Timeout: minute, Relay: true}
 	StorageFormat = Method[StorageFormatReq, StorageFormatResp]{Name: "storage.format", Roles: admin, Route: Host, Timeout: 10 * minute, Progress: true}
-	SmdQuery      = Method[SmdQueryReq, SmdQueryResp]{Name: "smd.query", Roles: admin, Route: Host, Timeout: minute}
+	SmdQuery      = Method[SmdQueryReq, SmdQueryResp]{Name: "smd.query", Roles: admin, Route: Host, Timeout: minute, Relay: true}
 	NetworkScan   = Method[NetworkScanReq, NetworkScanResp]{Name: "network.scan", Roles: admin, Route: Host, Timeout: minute, Relay: true}
 	SetLogMasks   = Method[SetLogMasksReq, Empty]{Name: "server.set-logmasks", Roles: admin, Route: Host, Timeout: minute, Relay: true}
 	// RelayFan passes a signed request on: the administrator hands it to a server,

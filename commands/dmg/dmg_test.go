@@ -16,18 +16,21 @@ import (
 // The flags of the verbs, as they are known from outside, before and after them.
 func TestFlags(t *testing.T) {
 	for verb, flags := range map[string][]string{
-		"":                    {"--allow-proxy", "--host-list=a", "-la", "-l=a", "--insecure", "-i", "--debug", "-d", "--log-file=f", "--json", "-j", "--json-logging", "-J", "--config-path=f", "-of", "-ijdl a"},
-		"server set-logmasks": {"-m ERR", "--masks=ERR", "-d MD", "--streams=", "-s RPC", "--subsystems ALL", "-l a", "--host-list=a", "--debug", "-ij", "--json"},
-		"storage scan":        {"-v", "--verbose", "-n", "--nvme-health", "-l a", "-l=a", "-la", "--host-list a", "-jid", "-vjl a"},
-		"storage format":      {"-v", "--verbose", "--force", "--replace", "-l a", "--host-list=a", "-d", "-o f"},
-		"network scan":        {"-p all", "--provider=ofi+tcp", "-l a", "--host-list=a"},
-		"system leader-query": {"-N", "--down-replicas", "-j"},
-		"system query":        {"-r 0-3", "--ranks=[0-3,9]", "--rank-hosts=a", "-v", "--verbose", "--not-ok", "--with-states=joined,stopped", "-vj"},
-		"system stop":         {"-r 0", "--ranks=0", "--rank-hosts=a", "--force", "--full", "--ignore-admin-excluded"},
-		"system start":        {"-r 0", "--ranks=0", "--rank-hosts=a", "--ignore-admin-excluded"},
-		"system list-pools":   {"-v", "--verbose", "-n", "--no-query", "-r", "--rebuild-only"},
-		"version":             {"-j", "extra", "--json"},
-		"config check":        {"-o f", "--config-path=f", "-j"},
+		"":                           {"--allow-proxy", "--host-list=a", "-la", "-l=a", "--insecure", "-i", "--debug", "-d", "--log-file=f", "--json", "-j", "--json-logging", "-J", "--config-path=f", "-of", "-ijdl a"},
+		"server set-logmasks":        {"-m ERR", "--masks=ERR", "-d MD", "--streams=", "-s RPC", "--subsystems ALL", "-l a", "--host-list=a", "--debug", "-ij", "--json"},
+		"storage scan":               {"-v", "--verbose", "-n", "--nvme-health", "-l a", "-l=a", "-la", "--host-list a", "-jid", "-vjl a"},
+		"storage format":             {"-v", "--verbose", "--force", "--replace", "-l a", "--host-list=a", "-d", "-o f"},
+		"storage query list-devices": {"-r 3", "--rank=3", "-b", "--health", "-u x", "--uuid=x", "-e", "--show-evicted", "-l a", "-jbe"},
+		"storage query list-pools":   {"-r 3", "--rank=3", "-u x", "--uuid=x", "-v", "--verbose", "-l a"},
+		"storage query usage":        {"-u", "--show-usable", "--mem-ratio=50", "-l a", "--host-list=a"},
+		"network scan":               {"-p all", "--provider=ofi+tcp", "-l a", "--host-list=a"},
+		"system leader-query":        {"-N", "--down-replicas", "-j"},
+		"system query":               {"-r 0-3", "--ranks=[0-3,9]", "--rank-hosts=a", "-v", "--verbose", "--not-ok", "--with-states=joined,stopped", "-vj"},
+		"system stop":                {"-r 0", "--ranks=0", "--rank-hosts=a", "--force", "--full", "--ignore-admin-excluded"},
+		"system start":               {"-r 0", "--ranks=0", "--rank-hosts=a", "--ignore-admin-excluded"},
+		"system list-pools":          {"-v", "--verbose", "-n", "--no-query", "-r", "--rebuild-only"},
+		"version":                    {"-j", "extra", "--json"},
+		"config check":               {"-o f", "--config-path=f", "-j"},
 	} {
 		for _, line := range flags {
 			t.Run(verb+" "+line, func(t *testing.T) {

@@ -29,6 +29,7 @@ type replies[T any] struct {
 	failed  hostErrors
 	asked   int
 	via     ways
+	some    bool // a host that failed did or told something all the same
 }
 
 // ways is hosts by the relays that their answers came through, nearest first;
@@ -81,9 +82,23 @@ func askHosts[Req, Resp any](ctx context.Context, a *app, client *control.Client
 // fail makes a host that answered one that failed; its answer stays.
 func (r *replies[T]) fail(host string, err error) { r.failed.add(host, err) }
 
+// failPartly makes a host one that failed in what the faults tell; some says that
+// it did, or told, something all the same.
+func (r *replies[T]) failPartly(host string, faults []*fault.Error, some bool) {
+	for _, e := range faults {
+		r.fail(host, e)
+	}
+	r.some = r.some || len(faults) > 0 && some
+}
+
 // err is the error of the whole: partial when some hosts succeeded, else what kept
 // them all from it.
-func (r *replies[T]) err() error { return r.failed.err(r.asked) }
+func (r *replies[T]) err() error {
+	if r.some {
+		return r.failed.err(r.asked + 1)
+	}
+	return r.failed.err(r.asked)
+}
 
 // hostErrors gathers hosts by the text of their errors.
 type hostErrors struct {
@@ -131,7 +146,8 @@ func (e hostErrors) err(asked int) error {
 	return err
 }
 
-// cause is the code that all failures share; silence and refusal to connect are
+// cause is a code that says as much as all failures have in common: that of the
+// first when all deserve the same exit status. Silence and refusal to connect are
 // both unreachability.
 func (e hostErrors) cause() fault.Code {
 	codes := make([]fault.Code, 0, len(e.codes))
@@ -139,8 +155,9 @@ func (e hostErrors) cause() fault.Code {
 		codes = append(codes, code)
 	}
 	slices.Sort(codes)
+	other := func(code fault.Code) bool { return cli.ExitOf(fault.Kind(code)) != cli.ExitOf(fault.Kind(codes[0])) }
 	switch {
-	case len(codes) == 1:
+	case !slices.ContainsFunc(codes, other):
 		return codes[0]
 	case slices.Equal(codes, []fault.Code{fault.Unreachable, fault.Timeout}):
 		return fault.Unreachable

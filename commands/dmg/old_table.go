@@ -27,6 +27,7 @@ type oldFlag struct {
 
 const (
 	prepareGone  = "devices are prepared on each host: `daos_server nvme prepare` and `daos_server scm prepare` there"
+	smdGone      = "use `dmg storage query list-devices` and `dmg storage query list-pools`"
 	firmwareGone = "update firmware with the vendor's tool or nvme-cli on each host"
 	createGone   = "use `dmg pool create LABEL --scm-size=SIZE --nvme-size=SIZE`, sizes per engine"
 	objectsGone  = "use the daos tool"
@@ -52,6 +53,17 @@ func oldVerbs() []oldVerb {
 		{old: "storage f", now: "storage format"},
 		{old: "storage query nvme-health", now: "storage scan --nvme-health"},
 		{old: "storage query n", now: "storage scan --nvme-health"},
+		{old: "storage query blobstore-health", now: "storage query list-devices --health"},
+		{old: "storage query b", now: "storage query blobstore-health"},
+		{old: "storage query device-health", now: "storage query list-devices --health"},
+		{old: "storage query target-health", now: "storage query list-devices --health"},
+		{old: "storage query t", now: "storage query target-health"},
+		{old: "storage query device-state", now: "storage query list-devices"},
+		{old: "storage query d", now: "storage query list-devices"},
+		{old: "storage query p", now: "storage query list-pools"},
+		{old: "storage query u", now: "storage query usage"},
+		{old: "storage query smd", gone: smdGone},
+		{old: "storage query s", gone: smdGone},
 		{old: "storage prepare", gone: prepareGone},
 		{old: "storage p", gone: prepareGone},
 		{old: "storage fwupdate", gone: firmwareGone},
@@ -114,6 +126,9 @@ func oldFlags() []oldFlag {
 		{verb: "storage scan", flag: "summary"},
 		{verb: "storage format", flag: "reformat", now: "--force"},
 		{verb: "storage format", letter: "f", now: "--force"},
+		{verb: "storage query list-devices", flag: "devuuid", value: true, now: "--uuid=%s"},
+		{verb: "storage query blobstore-health", flag: "tgtid", letter: "t", value: true}, // targets are shown with their devices
+		{verb: "storage query target-health", flag: "tgtid", letter: "t", value: true},
 		{verb: "network scan", flag: "all", letter: "a", now: "--provider=all"},
 		{verb: "system query", flag: "rank", value: true, now: "--ranks=%s"},
 		{verb: "server set-logmasks", value: true, now: "--masks=%s"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"daosbox/cluster"
 	"daosbox/cluster/fault"
@@ -50,15 +51,23 @@ func (o *poolCreateOptions) planMemory(plan *poolPlan) error {
 	if o.memRatio == "" {
 		return nil
 	}
-	r, err := parseRatio(o.memRatio)
+	var err error
+	plan.req.MemRatio, err = parseMemRatio(o.memRatio)
+	return err
+}
+
+// parseMemRatio reads the share of metadata that is held in memory as a part of
+// one; what of it is not may stand behind it.
+func parseMemRatio(text string) (float64, error) {
+	r, err := parseRatio(text)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if len(r) > 2 || r[0] == 0 {
-		return fault.New(fault.Usage, "cannot use memory ratio %q: want one percentage above 0", brief(o.memRatio))
+		return 0, fault.New(fault.Usage, "cannot use --mem-ratio=%q: want one percentage above 0", brief(text)).
+			WithHint("write the share of metadata that is held in memory, such as 50%%")
 	}
-	plan.req.MemRatio = float64(r[0]) / whole
-	return nil
+	return float64(r[0]) / whole, nil
 }
 
 const defaultTierRatio = "6,94"
@@ -168,20 +177,20 @@ func (p *poolPlan) resolve(ctx context.Context, a *app) error {
 	for _, m := range members {
 		hosts.Add(m.Addr)
 	}
-	scan := askHosts(ctx, a, client, "pool create: storage scan", hosts.Hosts(), control.StorageScan, control.StorageScanReq{Usage: true})
+	scan := askHosts(ctx, a, client, "pool create: storage scan", hosts.Hosts(), control.StorageScan, control.StorageScanReq{Usage: true, MemRatio: p.req.MemRatio})
 	if err := scan.err(); err != nil {
 		scan.failed.print(a.Stderr)
 		return fault.Wrap(fault.Of(err), err, "cannot tell what is free on %s", scan.failed.all)
 	}
-	var hostStorage []storage.HostStorage
+	var found []control.StorageScanResp
 	for _, answer := range scan.answers {
-		hostStorage = append(hostStorage, answer.value.Storage)
+		found = append(found, answer.value)
 	}
 	ranks := hostlist.Ranks()
 	for _, m := range members {
 		ranks.Add(m.Rank)
 	}
-	p.req.TierBytes, err = shareOf(p.share, p.req.MemRatio, freeOf(hostStorage), ranks)
+	p.req.TierBytes, err = shareOf(p.share, p.req.MemRatio, freeOf(found), ranks)
 	if err == nil {
 		p.noticesOfShare(a)
 	}
@@ -217,12 +226,14 @@ func (p *poolPlan) members(ctx context.Context, a *app) ([]cluster.Member, error
 	return members, nil
 }
 
-// rankFree is what is free on a rank, in bytes.
+// rankFree is what pools can use on a rank.
 type rankFree struct {
 	scm     uint64
 	hasSCM  bool
-	unsized bool // a device whose size nobody told: what is free is unknown
+	unsized bool // what is free is not known for all of it
+	unfit   bool // a device is out of order
 	devices []deviceFree
+	fault   *fault.Error // why it is not known
 }
 
 type deviceFree struct {
@@ -231,63 +242,78 @@ type deviceFree struct {
 }
 
 // freeOf gathers what hosts report by rank.
-func freeOf(hosts []storage.HostStorage) map[hostlist.Rank]*rankFree {
+func freeOf(hosts []control.StorageScanResp) map[hostlist.Rank]*rankFree {
 	free := make(map[hostlist.Rank]*rankFree)
-	of := func(rank uint32) *rankFree {
-		if free[hostlist.Rank(rank)] == nil {
-			free[hostlist.Rank(rank)] = new(rankFree)
+	of := func(rank hostlist.Rank) *rankFree {
+		if free[rank] == nil {
+			free[rank] = new(rankFree)
 		}
-		return free[hostlist.Rank(rank)]
+		return free[rank]
 	}
 	for _, host := range hosts {
-		for _, m := range host.SCMMountPoints {
-			f := of(m.Rank)
-			f.scm, f.hasSCM = usable(m.AvailBytes, m.UsableBytes), true
+		for _, m := range host.Storage.SCMMountPoints {
+			f := of(hostlist.Rank(m.Rank))
+			f.scm, f.hasSCM = m.UsableBytes, true
 		}
-		for _, controller := range host.NVMeDevices {
+		for _, controller := range host.Storage.NVMeDevices {
 			for _, d := range controller.SMDDevices {
-				roles := storage.Roles(d.RoleBits)
-				f := of(d.Rank)
-				f.unsized = f.unsized || d.TotalBytes == 0
-				f.devices = append(f.devices, deviceFree{bytes: usable(d.AvailBytes, d.UsableBytes), cluster: d.ClusterSize,
-					meta: roles&storage.RoleMeta != 0, data: roles == 0 || roles&storage.RoleData != 0})
+				of(hostlist.Rank(d.Rank)).addDevice(controller.DevState, d)
+			}
+		}
+		for _, e := range host.Faults {
+			if rank, err := strconv.ParseUint(e.Data[control.DataRank], 10, 32); err == nil {
+				f := of(hostlist.Rank(rank))
+				f.unsized, f.fault = true, e
 			}
 		}
 	}
 	return free
 }
 
-// usable is what may be used of what is available, where that is known.
-func usable(available, usable uint64) uint64 {
-	if usable > 0 && usable < available {
-		return usable
+// addDevice adds a device of the rank; one that no target uses does not count.
+func (f *rankFree) addDevice(state string, d storage.SMDDevice) {
+	if len(d.TargetIDs) == 0 && d.RoleBits == 0 {
+		return
 	}
-	return available
+	roles := storage.Roles(d.RoleBits)
+	f.unfit = f.unfit || state != deviceNormal
+	f.unsized = f.unsized || state == deviceNormal && d.TotalBytes == 0
+	f.devices = append(f.devices, deviceFree{bytes: d.UsableBytes, cluster: d.ClusterSize,
+		meta: roles&storage.RoleMeta != 0, data: roles == 0 || roles&storage.RoleData != 0})
 }
+
+// deviceNormal is the state of a device that works.
+const deviceNormal = "NORMAL"
 
 const mebibyte = 1 << 20
 
 // tiers are the parts of both tiers that a share of percent asks of the rank.
 // Where metadata lives on SSDs the first tier is bounded by the memory that
-// mirrors it, and takes its room from the SSDs that hold both.
+// mirrors it and by its own SSDs; where they hold data too, servers have left its
+// room out of what is usable for that.
 func (f *rankFree) tiers(percent uint64, memRatio float64) (first, second uint64) {
 	first = part(f.scm, percent, mebibyte)
-	shared := false
-	for _, d := range f.devices {
-		shared = shared || d.meta && d.data
-	}
 	if slices.ContainsFunc(f.devices, func(d deviceFree) bool { return d.meta }) && memRatio > 0 {
-		first = part(uint64(float64(first)/memRatio), 100, mebibyte)
+		first = part(uint64(float64(first)/memRatio), whole/100, mebibyte)
 	}
+	var meta uint64 // on SSDs of its own
 	for _, d := range f.devices {
-		if d.data {
+		switch {
+		case d.data:
 			second += part(d.bytes, percent, max(d.cluster, mebibyte))
+		case d.meta:
+			meta += part(d.bytes, percent, mebibyte)
 		}
 	}
-	if shared {
-		second -= min(second, first)
+	if meta > 0 {
+		first = min(first, meta)
 	}
 	return first, second
+}
+
+// holdsData reports whether the rank has devices for data at all.
+func (f *rankFree) holdsData() bool {
+	return slices.ContainsFunc(f.devices, func(d deviceFree) bool { return d.data })
 }
 
 // part is a percentage of size, cut to whole units; it cannot overflow.
@@ -299,15 +325,22 @@ func part(size, percent, unit uint64) uint64 {
 // shareOf is what every one of the ranks can give of both tiers.
 func shareOf(percent uint64, memRatio float64, free map[hostlist.Rank]*rankFree, ranks *hostlist.RankSet) ([]uint64, error) {
 	var least []uint64
-	unknown, full := hostlist.Ranks(), hostlist.Ranks()
+	unknown, unfit, full := hostlist.Ranks(), hostlist.Ranks(), hostlist.Ranks()
+	var reason *fault.Error
 	for _, rank := range ranks.Slice() {
 		f := free[rank]
 		if f == nil || !f.hasSCM || f.unsized {
 			unknown.Add(rank)
+			if f != nil && f.fault != nil {
+				reason = f.fault
+			}
 			continue
 		}
 		first, second := f.tiers(percent, memRatio)
-		if first == 0 {
+		switch {
+		case f.unfit:
+			unfit.Add(rank)
+		case first == 0 || second == 0 && f.holdsData():
 			full.Add(rank)
 		}
 		if least == nil {
@@ -317,11 +350,17 @@ func shareOf(percent uint64, memRatio float64, free map[hostlist.Rank]*rankFree,
 	}
 	switch {
 	case unknown.Len() > 0:
-		return nil, fault.New(fault.NotReady, "cannot tell what is free on rank(s) %s", unknown).
-			WithHint("see `dmg system query` and `dmg storage scan`")
+		err := fault.New(fault.NotReady, "cannot tell what is free on rank(s) %s", unknown)
+		if reason != nil {
+			err.What += ": " + reason.What
+		}
+		return nil, err.WithHint("see `dmg storage query usage`, or leave these ranks out with --ranks")
+	case unfit.Len() > 0:
+		return nil, fault.New(fault.NotReady, "cannot use %d%% of the storage: a device of rank(s) %s is out of order", percent, unfit).
+			WithHint("see `dmg storage query list-devices`, and leave these ranks out with --ranks")
 	case full.Len() > 0:
-		return nil, fault.New(fault.NoSpace, "cannot use %d%% of the storage: nothing is free on rank(s) %s", percent, full).
-			WithHint("leave full ranks out with --ranks, or destroy a pool")
+		return nil, fault.New(fault.NoSpace, "cannot use %d%% of the storage: that is nothing on rank(s) %s", percent, full).
+			WithHint("see `dmg storage query usage`; leave full ranks out with --ranks, or destroy a pool that nobody needs")
 	}
 	return least, nil
 }

@@ -199,8 +199,8 @@ func TestPoolOwner(t *testing.T) {
 	is.Equal(req.Group, group.Name+"@")
 }
 
-func smd(rank uint32, avail uint64, roles storage.Roles) storage.NVMeController {
-	return storage.NVMeController{SMDDevices: []storage.SMDDevice{{Rank: rank, AvailBytes: avail, TotalBytes: avail, RoleBits: uint32(roles)}}}
+func smd(rank uint32, usable uint64, roles storage.Roles) storage.NVMeController {
+	return storage.NVMeController{DevState: "NORMAL", SMDDevices: []storage.SMDDevice{{Rank: rank, TargetIDs: []int32{0}, TotalBytes: usable, UsableBytes: usable, RoleBits: uint32(roles)}}}
 }
 
 // TestPoolShare: a share is of what the poorest of the ranks has, tier by tier.
@@ -210,7 +210,7 @@ func TestPoolShare(t *testing.T) {
 	f := newFakePools()
 	f.members = []cluster.Member{{Rank: 0, State: cluster.StateJoined}, {Rank: 1, State: cluster.StateJoined}, {Rank: 2, State: cluster.StateExcluded}}
 	f.storage = storage.HostStorage{
-		SCMMountPoints: []storage.MountPoint{{Rank: 0, AvailBytes: 10 * gib}, {Rank: 1, AvailBytes: 9 * gib, UsableBytes: 8 * gib}, {Rank: 2}},
+		SCMMountPoints: []storage.MountPoint{{Rank: 0, UsableBytes: 10 * gib}, {Rank: 1, AvailBytes: 9 * gib, UsableBytes: 8 * gib}, {Rank: 2}},
 		NVMeDevices:    []storage.NVMeController{smd(0, 50*gib, 0), smd(0, 30*gib, 0), smd(1, 100*gib, 0)},
 	}
 	s := startPools(t, f, false)
@@ -240,32 +240,51 @@ func TestPoolShare(t *testing.T) {
 
 func TestShareOf(t *testing.T) {
 	const gib = 1 << 30
+	scm := func(usable uint64, devices ...storage.NVMeController) control.StorageScanResp {
+		return control.StorageScanResp{Storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{UsableBytes: usable}}, NVMeDevices: devices}}
+	}
+	evicted, idle := smd(0, 0, 0), smd(0, 0, 0)
+	evicted.DevState = "EVICTED"
+	idle.DevState, idle.SMDDevices[0].TargetIDs = "NEW", nil
+	silent := scm(3 * gib)
+	silent.Faults = []*fault.Error{fault.New(fault.Engine, "cannot list the devices of engine 1").WithData("rank", "0")}
+	other := scm(3 * gib)
+	other.Faults = []*fault.Error{fault.New(fault.Engine, "cannot list the devices of engine 1").WithData("rank", "7")}
 	for _, c := range []struct {
 		name     string
-		storage  storage.HostStorage
+		found    control.StorageScanResp
 		percent  uint64
 		memRatio float64
 		want     []uint64
 		code     fault.Code
+		says     string
 	}{
-		{name: "no NVMe", percent: 100, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 3*gib + 5}}}, want: []uint64{3 * gib, 0}},
-		{name: "unknown rank", percent: 50, code: fault.NotReady},
-		{name: "device of unknown size", percent: 50, code: fault.NotReady, storage: storage.HostStorage{
-			SCMMountPoints: []storage.MountPoint{{AvailBytes: 3 * gib}}, NVMeDevices: []storage.NVMeController{smd(0, 0, 0)}}},
-		{name: "full", percent: 50, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 1 << 19}}}, code: fault.NoSpace},
-		{name: "no overflow", percent: 99, storage: storage.HostStorage{SCMMountPoints: []storage.MountPoint{{AvailBytes: 1<<64 - 1}}}, want: []uint64{(1<<64 - 1) / 100 * 99 >> 20 << 20, 0}},
-		{name: "metadata on its own SSD", percent: 100, memRatio: 0.5, want: []uint64{8 * gib, 90 * gib}, storage: storage.HostStorage{
-			SCMMountPoints: []storage.MountPoint{{AvailBytes: 4 * gib}},
-			NVMeDevices:    []storage.NVMeController{smd(0, 20*gib, storage.RoleMeta|storage.RoleWAL), smd(0, 90*gib, storage.RoleData)}}},
-		{name: "metadata on the same SSD", percent: 100, want: []uint64{4 * gib, 86 * gib}, storage: storage.HostStorage{
-			SCMMountPoints: []storage.MountPoint{{AvailBytes: 4 * gib}},
-			NVMeDevices:    []storage.NVMeController{smd(0, 90*gib, storage.RoleMeta|storage.RoleWAL|storage.RoleData)}}},
+		{name: "no NVMe", percent: 100, found: scm(3*gib + 5), want: []uint64{3 * gib, 0}},
+		{name: "unknown rank", percent: 50, code: fault.NotReady, says: "cannot tell what is free on rank(s) 0"},
+		{name: "device of unknown size", percent: 50, code: fault.NotReady, found: scm(3*gib, smd(0, 0, 0))},
+		{name: "engine that does not tell", percent: 50, code: fault.NotReady, found: silent, says: "rank(s) 0: cannot list the devices of engine 1"},
+		{name: "another engine that does not tell", percent: 100, found: other, want: []uint64{3 * gib, 0}},
+		{name: "evicted device", percent: 50, code: fault.NotReady, found: scm(3*gib, smd(0, gib, 0), evicted), says: "out of order"},
+		{name: "device that is not used", percent: 100, found: scm(3*gib, smd(0, gib, 0), idle), want: []uint64{3 * gib, gib}},
+		{name: "full SCM", percent: 50, found: scm(1 << 19), code: fault.NoSpace},
+		{name: "full NVMe", percent: 1, found: scm(3*gib, smd(0, 9<<20, 0)), code: fault.NoSpace},
+		{name: "no overflow", percent: 99, found: scm(1<<64 - 1), want: []uint64{(1<<64 - 1) / 100 * 99 >> 20 << 20, 0}},
+		{name: "metadata on its own SSD", percent: 100, memRatio: 0.5, want: []uint64{8 * gib, 90 * gib},
+			found: scm(4*gib, smd(0, 20*gib, storage.RoleMeta|storage.RoleWAL), smd(0, 90*gib, storage.RoleData))},
+		{name: "metadata on an SSD that is too small", percent: 50, memRatio: 0.5, want: []uint64{gib, 45 * gib},
+			found: scm(4*gib, smd(0, 2*gib, storage.RoleMeta|storage.RoleWAL), smd(0, 90*gib, storage.RoleData))},
+		{name: "metadata on the same SSD", percent: 100, want: []uint64{4 * gib, 86 * gib},
+			found: scm(4*gib, smd(0, 86*gib, storage.RoleMeta|storage.RoleWAL|storage.RoleData))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			is := is.New(t)
-			got, err := shareOf(c.percent, c.memRatio, freeOf([]storage.HostStorage{c.storage}), hostlist.Ranks(0))
+			got, err := shareOf(c.percent, c.memRatio, freeOf([]control.StorageScanResp{c.found}), hostlist.Ranks(0))
 			is.Equal(fault.Of(err), c.code)
 			is.Equal(got, c.want)
+			if err != nil {
+				is.True(strings.Contains(err.Error(), c.says))
+				is.True(fault.HintOf(err) != "")
+			}
 		})
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func storageCommand(a *app) *cobra.Command {
 	group := cli.Group("storage", "storage of the servers: what is there, and making it ready", "sto")
-	group.AddCommand(storageScanCommand(a), storageFormatCommand(a))
+	group.AddCommand(storageScanCommand(a), storageFormatCommand(a), storageQueryCommand(a))
 	return group
 }
 

@@ -2,7 +2,6 @@ package dmg
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -79,9 +78,8 @@ func runStorageFormat(ctx context.Context, a *app, o *storageFormatOptions) erro
 	for i, one := range got.answers {
 		one.value.Storage.Normalize()
 		answers[i] = answer[storage.HostStorage]{one.host, one.value.Storage}
-		if err := deviceErrors(one.value); err != nil {
-			got.fail(one.host, err)
-		}
+		some := slices.ContainsFunc(one.value.Storage.SCMMountPoints, func(m storage.MountPoint) bool { return m.Info == success })
+		got.failPartly(one.host, formatFaults(one.value), some)
 	}
 	groups, err := gather(answers, sameStorage)
 	if err != nil {
@@ -103,10 +101,11 @@ func runStorageFormat(ctx context.Context, a *app, o *storageFormatOptions) erro
 // success is the result of a device that was formatted.
 const success = "CTL_SUCCESS"
 
-// deviceErrors is what went wrong on the devices of a host, nil when nothing did.
-func deviceErrors(r control.StorageFormatResp) error {
-	if r.Failed == 0 {
-		return nil
+// formatFaults is what went wrong on a host. Servers that send no faults tell it
+// with each device.
+func formatFaults(r control.StorageFormatResp) []*fault.Error {
+	if r.Failed == 0 || len(r.Faults) > 0 {
+		return r.Faults
 	}
 	var texts []string
 	add := func(info string) {
@@ -121,9 +120,9 @@ func deviceErrors(r control.StorageFormatResp) error {
 		add(c.Info)
 	}
 	if len(texts) == 0 {
-		texts = []string{fmt.Sprintf("%d device(s) could not be formatted", r.Failed)}
+		texts = []string{fmt.Sprintf("%d engine(s) could not be formatted", r.Failed)}
 	}
-	return errors.New(strings.Join(texts, "; "))
+	return []*fault.Error{fault.New(fault.Unknown, "%s", strings.Join(texts, "; "))}
 }
 
 // msAnswer is how long a server may take to say whether it has a replica.
