@@ -124,6 +124,14 @@ func TestLife(t *testing.T) {
 	is.True(again.CurrentLeader != leader.CurrentLeader)
 	sys.start(gone)
 	is.Equal(sys.rejoined(before).UUID, before.UUID) // back without a format
+	for i, h := range sys.hosts {
+		if i == gone {
+			continue
+		}
+		is.Equal(len(lines(h.log.String(), "ERROR")), 0)
+		is.Equal(strings.Count(h.log.String(), "failed to heartbeat"), 0) // raft repeats itself, the log does not
+		is.True(strings.Count(h.log.String(), "does not answer") <= 2)
+	}
 
 	// All go, and come back as they were.
 	members := sys.waitJoined(3).Members

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"daosbox/commands/cli"
 	"daosbox/commands/config"
@@ -27,23 +28,59 @@ func Run(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit
 	return cli.Execute(ctx, t, root, globals, eraArgs(t, root, args))
 }
 
-// eraArgs understands the time before there were verbs: flags alone start the
-// server.
+// eraArgs understands earlier command lines: flags alone start the server, from
+// the time before there were verbs; the configuration file before the verb, from
+// the time when it was a global flag.
 func eraArgs(t *cli.Tool, root *cobra.Command, args []string) []string {
-	for i, arg := range args {
-		switch arg {
-		case "-h", "--help":
+	var file, rest []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "-h" || arg == "--help" {
 			return args
 		}
-		if arg != "" && arg[0] != '-' && known(root, arg) {
-			return args
+		if n := configWords(arg); n > 0 && i+n <= len(args) {
+			file = append(file, args[i:i+n]...)
+			i += n - 1
+			continue
 		}
-		if i == len(args)-1 {
-			t.Old(t.Name+" FLAGS", t.Name+" start FLAGS")
-			return append([]string{"start"}, args...)
+		if known(root, arg) {
+			if len(file) == 0 {
+				return args
+			}
+			if arg == "version" {
+				file = nil // it was never read
+			} else {
+				t.Old(t.Name+" -o FILE "+arg, t.Name+" "+arg+" -o FILE")
+			}
+			return append(append(rest, args[i:]...), file...)
 		}
+		if i == 0 && !strings.HasPrefix(arg, "-") {
+			return args // no verb there is; told as such
+		}
+		rest = append(rest, arg)
 	}
-	return args
+	if len(args) == 0 {
+		return args
+	}
+	t.Old(t.Name+" FLAGS", t.Name+" start FLAGS")
+	return append([]string{"start"}, args...)
+}
+
+// configWords is how many words name the configuration file, beginning with arg; 0
+// when it does something else.
+func configWords(arg string) int {
+	switch name, _, joined := strings.Cut(arg, "="); {
+	case name == "--config" || name == "--config_path":
+		if joined {
+			return 1
+		}
+		return 2
+	case arg == "-o":
+		return 2
+	case strings.HasPrefix(arg, "-o"):
+		return 1
+	}
+	return 0
 }
 
 func known(root *cobra.Command, word string) bool {
@@ -60,7 +97,7 @@ func versionCommand(t *cli.Tool) *cobra.Command {
 }
 
 func configCommand(t *cli.Tool) *cobra.Command {
-	group := cli.Group("config", "look at the configuration file")
+	group := cli.Group("config", "look at the configuration file", "cfg")
 	path := ""
 	check := &cobra.Command{
 		Use:   "check",
@@ -101,12 +138,16 @@ func load(t *cli.Tool, path string, overrides config.ServerOverrides) (*config.S
 
 func networkCommand(t *cli.Tool) *cobra.Command {
 	group := cli.Group("network", "fabric interfaces of this host", "net")
-	provider, path := "", ""
+	provider, path, all := "", "", false
 	scan := &cobra.Command{
 		Use:   "scan",
 		Short: "list the fabric interfaces and the providers they support",
 		Args:  cli.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
+			if all {
+				t.Old("network scan -a", "network scan -p all")
+				provider = "all"
+			}
 			host, err := fabric.Scan("", provider)
 			if err != nil {
 				return err
@@ -118,6 +159,13 @@ func networkCommand(t *cli.Tool) *cobra.Command {
 	scan.Flags().StringVarP(&provider, "provider", "p", "", "only this provider, or all")
 	configFlag(scan, &path)
 	_ = scan.Flags().MarkHidden("config")
-	group.AddCommand(scan)
+	scan.Flags().BoolVarP(&all, "all", "a", false, "old spelling of --provider all")
+	_ = scan.Flags().MarkHidden("all")
+	list := &cobra.Command{Use: "list", Hidden: true, Args: cli.NoArgs, RunE: func(cmd *cobra.Command, args []string) error {
+		t.Old("network list", "network scan -p all")
+		provider = "all"
+		return scan.RunE(cmd, args)
+	}}
+	group.AddCommand(scan, list)
 	return group
 }

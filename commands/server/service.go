@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"daosbox/cluster"
@@ -219,7 +220,32 @@ func (s *server) pushGroupMap(ctx context.Context, g cluster.GroupMap) error {
 // callEngine has an engine carry out a call of the management service: the first
 // of this host that can, else one of another host. Which one does not matter, the
 // engines find the pool's service among themselves.
+//
+// A rank is joined a moment before its engine is set up; a call that finds no other
+// engine waits for that.
 func (s *server) callEngine(ctx context.Context, m drpc.Method, req, resp proto.Message) error {
+	wait, cancel := context.WithTimeout(ctx, setUpWait)
+	defer cancel()
+	for {
+		err := s.callAny(ctx, m, req, resp)
+		if err == nil || !notServed(err) || m == drpc.MethodGroupUpdate || !s.settingUp() || !pause(wait, setUpPause) {
+			return err
+		}
+	}
+}
+
+const (
+	setUpWait  = 10 * time.Second
+	setUpPause = 50 * time.Millisecond
+)
+
+// settingUp reports whether an engine of this host is about to take calls.
+func (s *server) settingUp() bool {
+	return slices.ContainsFunc(s.engines, func(e *localEngine) bool { return e.inst.Status().State == engine.Joining })
+}
+
+// callAny tries each host's engines once.
+func (s *server) callAny(ctx context.Context, m drpc.Method, req, resp proto.Message) error {
 	err := s.callLocal(ctx, m, req, resp)
 	if err == nil || !notServed(err) {
 		return err

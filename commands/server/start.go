@@ -33,6 +33,7 @@ type startOptions struct {
 	helperLog           string
 	recreateSuperblocks bool
 	autoFormat          bool
+	gone                struct{ attachInfo, rankMap, rank string }
 
 	startTimeout time.Duration // of an engine, 0 for the default; no flag
 }
@@ -69,7 +70,11 @@ func (o *startOptions) flags(cmd *cobra.Command) {
 	fs.Uint16VarP(&o.cores, "cores", "c", 0, "old spelling of --targets")
 	fs.StringVarP(&o.helperLog, "helper-log-file", "l", "", "log file of the privileged helper")
 	fs.BoolVar(&o.recreateSuperblocks, "recreate-superblocks", false, "old flag: make missing superblocks on mounted SCM")
-	for _, name := range []string{"cores", "recreate-superblocks", "modules"} {
+	// Of the time when servers were started by an MPI launcher.
+	fs.StringVarP(&o.gone.attachInfo, "attach_info", "a", "", "gone: clients ask daos_agent")
+	fs.StringVarP(&o.gone.rankMap, "map", "y", "", "gone: ranks are given when engines join")
+	fs.StringVarP(&o.gone.rank, "rank", "r", "", "gone: ranks are given when engines join")
+	for _, name := range []string{"cores", "recreate-superblocks", "modules", "attach_info", "map", "rank"} {
 		_ = fs.MarkHidden(name)
 	}
 }
@@ -103,6 +108,15 @@ func (o *startOptions) complete(t *cli.Tool, cmd *cobra.Command) config.ServerOv
 // start loads what the daemon needs and runs it. What it returns is printed by
 // the tool; what happens while it runs goes to the log.
 func start(ctx context.Context, t *cli.Tool, cmd *cobra.Command, o *startOptions) error {
+	for name, why := range map[string]string{
+		"attach_info": "clients get it from daos_agent",
+		"map":         "ranks are given when engines join, and kept in their superblocks",
+		"rank":        "ranks are given when engines join, and kept in their superblocks",
+	} {
+		if cmd.Flags().Changed(name) {
+			return fault.New(fault.Usage, "cannot use --%s any more: %s", name, why).WithHint("leave the flag out")
+		}
+	}
 	cfg, err := load(t, o.config, o.complete(t, cmd))
 	if err != nil {
 		return err
