@@ -59,7 +59,7 @@ fuzz: ## every decoder with made-up input, FUZZTIME=1m each
 
 bench: build ## times, memory and sizes
 	go run ./testdata/bench/box -daosbox ./daosbox
-	go test -run '^$$' -bench . -benchtime 200ms ./cluster/... ./engine/drpc
+	go test -run '^$$' -bench . -benchtime 200ms ./cluster/... ./engine/... ./commands/agent
 
 man: build ## the manual pages in docs/man
 	./daosbox --man docs/man
@@ -71,7 +71,7 @@ completion: build ## completion scripts of bash in docs/completion
 install: build completion ## to PREFIX=/usr/local: executable, links, manual pages, completion
 	install -d $(BINDIR) $(MANDIR) $(COMPDIR)
 	install -m 755 daosbox $(BINDIR)/daosbox
-	$(BINDIR)/daosbox --install $(BINDIR)
+	for name in $$(./daosbox --list); do ln -sf daosbox $(BINDIR)/$$name || exit 1; done
 	install -m 644 docs/man/*.8 $(MANDIR)
 	install -m 644 $(addprefix docs/completion/,$(TOOLS)) $(COMPDIR)
 
