@@ -112,16 +112,29 @@ type replicaAddr string
 func (replicaAddr) Network() string  { return "tcp" }
 func (a replicaAddr) String() string { return string(a) }
 
+// repeated are the lines that raft writes at every try while a replica is away, or
+// for every connection that ends. The service itself tells once that a replica
+// does not answer, and once that it is back.
+var repeated = map[string]bool{
+	"failed to heartbeat to":            true,
+	"failed to appendEntries to":        true,
+	"failed to pipeline appendEntries":  true,
+	"failed to contact":                 true,
+	"failed to make requestVote RPC":    true,
+	"failed to decode incoming command": true,
+}
+
 // slogSink hands raft's own log lines to slog.
 type slogSink struct{ logger *slog.Logger }
 
 // Accept implements hclog.SinkAdapter.
 func (s slogSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
 	to := slog.LevelDebug
-	switch level {
-	case hclog.Warn:
+	switch {
+	case repeated[msg]:
+	case level == hclog.Warn:
 		to = slog.LevelWarn
-	case hclog.Error:
+	case level == hclog.Error:
 		to = slog.LevelError
 	}
 	s.logger.Log(context.Background(), to, msg, args...)
