@@ -28,6 +28,7 @@ const (
 	OpRemovePool
 	OpSetAttributes
 	OpIncMapVersion
+	OpCheckState
 )
 
 // commandSchema is the version of the entry's frame and of the bodies' meaning.
@@ -174,6 +175,7 @@ var bodies = map[Op]func([]byte) (Body, error){
 	OpRemovePool:    decode[RemovePool],
 	OpSetAttributes: decode[SetAttributes],
 	OpIncMapVersion: decode[IncMapVersion],
+	OpCheckState:    decode[CheckState],
 }
 
 func decode[B Body](data []byte) (Body, error) {

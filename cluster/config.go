@@ -33,6 +33,8 @@ type Timers struct {
 	JoinQuiet, JoinWindow time.Duration
 	// GroupTick is how often a lazy or failed group update is tried (500 ms).
 	GroupTick time.Duration
+	// StateCheck is how often the replicas compare their states (5 min).
+	StateCheck time.Duration
 	// Retry is the pause before a failed step-up is tried again (1 s).
 	Retry time.Duration
 	// Stop bounds each step of stopping (5 s).
@@ -54,6 +56,7 @@ func (t Timers) withDefaults() Timers {
 	set(&t.JoinQuiet, 25*time.Millisecond)
 	set(&t.JoinWindow, 250*time.Millisecond)
 	set(&t.GroupTick, 500*time.Millisecond)
+	set(&t.StateCheck, 5*time.Minute)
 	set(&t.Retry, time.Second)
 	set(&t.Stop, 5*time.Second)
 	if t.SnapshotThreshold == 0 {
@@ -102,6 +105,9 @@ type Config struct {
 	Transport raft.Transport
 	// NewID makes ids of operations that have none; uuid.NewString when nil.
 	NewID func() string
+	// Now is the clock whose time goes into entries; time.Now when nil. Nothing else
+	// is decided by it.
+	Now func() time.Time
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -120,6 +126,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.NewID == nil {
 		c.NewID = uuid.NewString
+	}
+	if c.Now == nil {
+		c.Now = time.Now
 	}
 	if c.OnLead == nil {
 		c.OnLead = func(context.Context) error { return nil }

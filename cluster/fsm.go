@@ -20,6 +20,7 @@ type machine struct {
 	db      *DB
 	view    *View
 	changed chan struct{} // closed and replaced with each change
+	checks  stateChecks
 	err     error
 }
 
@@ -41,6 +42,9 @@ func (m *machine) Apply(entry *raft.Log) any {
 		return err
 	}
 	res := m.db.Apply(cmd)
+	if c, ok := cmd.Body.(CheckState); ok {
+		m.checkState(c)
+	}
 	m.touch()
 	return res
 }
@@ -81,6 +85,7 @@ func (m *machine) Restore(r io.ReadCloser) error {
 		return err
 	}
 	m.db = db
+	m.checks.mark, m.checks.quiet = nil, db.c.version
 	m.touch()
 	return nil
 }

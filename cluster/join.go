@@ -307,6 +307,11 @@ func (db *DB) joinKnown(m, known *Member, asked Rank) (JoinResult, error) {
 	case m.Addr != known.Addr:
 		return JoinResult{}, changed("control address", m.Addr, known.Addr)
 	}
+	if m.Incarnation < known.Incarnation && known.State&statesAlive != 0 {
+		return JoinResult{}, fault.New(fault.Refused, "cannot join rank %d of %s: the request is about an earlier life of the engine (incarnation %d) than the one that joined (%d)",
+			known.Rank, m.Addr, m.Incarnation, known.Incarnation).
+			WithHint("if the clock of that host was set back: `dmg system exclude --ranks=%d`, then `dmg system clear-exclude --ranks=%d`, and start the rank again", known.Rank, known.Rank)
+	}
 	m.Rank = known.Rank
 	db.putMember(m)
 	return JoinResult{Rank: m.Rank, Previous: known.State}, nil

@@ -89,6 +89,7 @@ func (s *Service) stepUp(l *lead) {
 	l.group.request(true)
 	l.tasks.Go(func() { s.batchJoins(l) })
 	l.tasks.Go(func() { l.group.run(l.ctx) })
+	l.tasks.Go(func() { s.compareStates(l) })
 }
 
 func (s *Service) tryStepUp(l *lead) error {
@@ -168,6 +169,9 @@ func (s *Service) notePeer(o raft.Observation) {
 		}
 		s.down[string(data.PeerID)] = true
 	case raft.ResumedHeartbeatObservation:
+		if s.down[string(data.PeerID)] {
+			s.cfg.Logger.Info("a replica of the management service answers again", "replica", string(data.PeerID))
+		}
 		delete(s.down, string(data.PeerID))
 	}
 }

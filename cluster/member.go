@@ -57,6 +57,8 @@ const (
 	StatesAll MemberState = 0xFFFF
 	// StatesAvailable selects the members that a new pool may use.
 	StatesAvailable = StateReady | StateJoined
+	// statesAlive selects the members whose engine has joined and may still run.
+	statesAlive = StateJoined | StateCheckerStarted | StateReady
 	// StatesOutsideMap selects the members that the group map leaves out.
 	StatesOutsideMap = StateAwaitFormat | StateExcluded | StateAdminExcluded
 )

@@ -40,7 +40,7 @@ func (s *Service) LockPool(ctx context.Context, uuid, what string) (held context
 	if l.locks.held == nil {
 		l.locks.held = make(map[string]poolLock)
 	}
-	l.locks.held[uuid] = poolLock{what: what, since: time.Now()}
+	l.locks.held[uuid] = poolLock{what: what, since: s.cfg.Now()}
 	held, cancel := context.WithCancel(ctx)
 	detach := context.AfterFunc(l.ctx, cancel)
 	return held, sync.OnceFunc(func() {

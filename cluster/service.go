@@ -151,14 +151,22 @@ func (s *Service) run(ctx context.Context) error {
 	notify := make(chan bool, 8)
 	rc := s.cfg.raft(s.cfg.Logger)
 	rc.NotifyCh = notify
-	r, err := raft.NewRaft(rc, s.fsm, s.stores.Log, s.stores.Stable, s.stores.Snapshots, guard)
-	if err != nil {
+	defer s.fsm.checks.tasks.Wait()
+	life, end := context.WithCancel(ctx)
+	defer end()
+	log := &guardedLog{LogStore: s.stores.Log, broken: func(err error) { s.fail(storeFault(s.cfg.Dir, err)) }}
+	stable := &guardedStable{StableStore: s.stores.Stable, logger: s.cfg.Logger, quit: life.Done()}
+	r, err := startRaft(rc, s.fsm, log, stable, s.stores.Snapshots, guard)
+	if r == nil {
 		select {
 		case cause := <-s.fatal: // says it better
 			return cause
 		default:
+		}
+		if err != nil {
 			return storeFault(s.cfg.Dir, err)
 		}
+		return nil // stopped while it waited for the disk
 	}
 	s.fresh.raft.Store(r)
 	s.checkConfiguration(r)
@@ -172,6 +180,7 @@ func (s *Service) run(ctx context.Context) error {
 	s.mu.Lock()
 	s.raft = nil
 	s.mu.Unlock()
+	end()
 	s.shutdown(r, notify)
 	stopWatching()
 	return err
@@ -345,7 +354,7 @@ func (s *Service) Apply(ctx context.Context, id string, body Body) (Result, erro
 }
 
 func (s *Service) commit(ctx context.Context, l *lead, id string, body Body) (Result, error) {
-	data, err := Command{ID: id, Time: time.Now(), Body: body}.Encode()
+	data, err := Command{ID: id, Time: s.cfg.Now(), Body: body}.Encode()
 	if err != nil {
 		return Result{}, err
 	}
@@ -404,7 +413,8 @@ func (s *Service) raftFault(ctx context.Context, err error, what string) error {
 		f, _ := fault.As(ended(ctx, what))
 		return f.WithData("outcome", "unknown")
 	}
-	return fault.Wrap(fault.Unknown, err, "cannot %s", what)
+	// The entry may have reached the disk all the same.
+	return fault.Wrap(fault.Unknown, err, "cannot %s", what).WithData("outcome", "unknown")
 }
 
 // notLeader tells who leads.

@@ -339,7 +339,7 @@ func TestSnapshotDamage(t *testing.T) {
 func TestOpNumbers(t *testing.T) {
 	is := is.New(t)
 	want := []Body{JoinBatch{}, UpdateMembers{}, RemoveMembers{}, AdminExclude{}, RankDead{}, EngineDied{}, AddPool{},
-		PoolReplicas{}, UpdatePool{}, DestroyPool{}, RemovePool{}, SetAttributes{}, IncMapVersion{}}
+		PoolReplicas{}, UpdatePool{}, DestroyPool{}, RemovePool{}, SetAttributes{}, IncMapVersion{}, CheckState{}}
 	is.Equal(len(bodies), len(want))
 	for i, body := range want {
 		is.Equal(body.Op(), Op(i+1))
