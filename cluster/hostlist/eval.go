@@ -165,6 +165,8 @@ func operandEnd(text []byte, start int) int {
 	for i := start; i < len(text); i++ {
 		switch c := text[i]; {
 		case classes[c] != isOther:
+		case c == '\n': // also within brackets: what a line is does not depend on its text
+			return i
 		case c == '[':
 			inside = true
 		case c == ']':
@@ -191,6 +193,8 @@ func cutExpression(text []byte) (expression, rest []byte) {
 			inside, operator = true, false
 		case c == ']':
 			inside, operator = false, false
+		case inside && c == '\n':
+			return text[:i], text[i:]
 		case inside:
 		case isOperator(c):
 			operator = true
