@@ -31,10 +31,10 @@ demo: build ## build, bring a system up, use it, take it down
 
 test: check ## everything that must hold: checks, then all tests
 	$(if $(RACE),,@echo "no C compiler: the tests run without the race detector")
-	GORACE=atexit_sleep_ms=20 CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -tags script -timeout 9m ./...
+	GORACE=atexit_sleep_ms=20 CGO_ENABLED=$(if $(RACE),1,0) go test $(RACE) -timeout 9m ./...
 
 short: check ## checks and the tests that need no whole system
-	go test -short -tags script ./...
+	go test -short ./...
 
 check: fmt vet staticcheck
 
@@ -43,10 +43,10 @@ fmt:
 	if [ -n "$$unformatted" ]; then echo "gofmt changes: $$unformatted"; exit 1; fi
 
 vet:
-	go vet -tags script $(PACKAGES)
+	go vet $(PACKAGES)
 
 staticcheck:
-	go run $(STATICCHECK) -tags script $(PACKAGES)
+	go run $(STATICCHECK) $(PACKAGES)
 
 fuzz: ## every decoder with made-up input, FUZZTIME=1m each
 	@set -e; for package in $$(go list ./...); do \
