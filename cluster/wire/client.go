@@ -101,7 +101,9 @@ func (c *Conn) greet() error {
 		return err
 	}
 	if p.refused {
-		return c.x.refusal(c.br)
+		err := c.x.refusal(c.br)
+		c.fail(c.x.link(err), nil) // the server knows it already
+		return err
 	}
 	if _, err := common(c.ours, p); err != nil {
 		return err
@@ -219,7 +221,8 @@ func (c *Conn) take(h header) error {
 	case kindError:
 		e := decodeFault(payload)
 		if h.stream == 0 {
-			return fault.Wrap(e.Code, e, "host %s closed the connection", c.x.addr)
+			c.failLocked(fault.Wrap(e.Code, e, "host %s closed the connection", c.x.addr), nil)
+			return nil
 		}
 		return c.over(h.stream, e)
 	case kindWindow:

@@ -1,7 +1,6 @@
 package wire
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -236,33 +235,4 @@ func (f frame) String() string {
 		return fmt.Sprintf("%s last=%d %q", s, binary.BigEndian.Uint32(f.payload), f.payload[4:])
 	}
 	return s
-}
-
-// Decode reads one direction of a captured connection and calls each with the
-// preface, when the capture starts with one, and with every frame, each printed
-// on one line. What follows the preface of another service than control is not
-// frames and is not read. It returns nil at an end between frames, io.ErrUnexpectedEOF
-// inside one, and the fault that a peer would have raised.
-func Decode(r io.Reader, each func(item fmt.Stringer)) error {
-	br := bufio.NewReader(r)
-	if first, err := br.Peek(1); err == nil && first[0] == magic[0] {
-		p, err := readPreface(br)
-		if err != nil {
-			return err
-		}
-		each(p)
-		if p.service != Control {
-			return nil
-		}
-	}
-	for {
-		f, err := readFrame(br, maxFrame)
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		each(f)
-	}
 }

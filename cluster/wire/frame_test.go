@@ -41,7 +41,7 @@ func TestProtocolExamples(t *testing.T) {
 			}
 		}
 		var got []string
-		is.NoErr(Decode(bytes.NewReader(stream), func(item fmt.Stringer) { got = append(got, item.String()) }))
+		is.NoErr(Decode(bytes.NewReader(stream), func(item Item) { got = append(got, item.String()) }))
 		is.Equal(got, want)
 		for _, g := range got {
 			kinds[strings.Fields(g)[0]] = true
@@ -58,7 +58,7 @@ func TestDecodeEnds(t *testing.T) {
 	is := is.New(t)
 	whole := append(clientPreface(Control).append(nil), openFrame(1, 0, "a.b", []byte("body"))...)
 	n := 0
-	count := func(fmt.Stringer) { n++ }
+	count := func(Item) { n++ }
 	is.NoErr(Decode(bytes.NewReader(whole), count))
 	is.Equal(n, 2)
 	for cut := 1; cut < len(whole); cut++ {
@@ -138,7 +138,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(appendFrame(appendFrame(nil, kindWindow, 0, 1, []byte{0, 0, 1, 0}), kindGoAway, 0, 0, []byte{0, 0, 0, 1, 'x'}))
 	f.Add(clientPreface(Control).append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		_ = Decode(bytes.NewReader(b), func(item fmt.Stringer) {
+		_ = Decode(bytes.NewReader(b), func(item Item) {
 			text := item.String()
 			if text == "" || strings.ContainsRune(text, '\n') {
 				t.Fatalf("printed as %q", text)
