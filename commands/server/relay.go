@@ -17,8 +17,9 @@ import (
 func (s *server) serveRelay() {
 	relay := &control.Relay{Client: s.client, Own: s.ownAddress}
 	if s.identity != nil {
+		verify := s.identity.ServerTLS().VerifyConnection // follows a reload
 		relay.Verify = func(chain []*x509.Certificate) error {
-			return s.identity.ServerTLS().VerifyConnection(tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: chain})
+			return verify(tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: chain})
 		}
 	}
 	s.mux.HandleRelay(relay)
