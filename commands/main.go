@@ -16,6 +16,7 @@ import (
 	"daosbox/commands/helper"
 	"daosbox/commands/sandbox"
 	"daosbox/commands/server"
+	"daosbox/commands/wire"
 	"daosbox/engine/emulator"
 )
 
@@ -50,6 +51,7 @@ func table() []personality {
 		{name: "sandbox", summary: "a whole system on this machine, without hardware or root", run: sandbox.Run},
 		{name: "version", summary: "print the version",
 			synopsis: "[--json]", about: []string{"Print the version, and the newest DAOS release whose interfaces it speaks."}, run: runVersion},
+		{name: "wire", summary: "look at the protocol between servers, agents and dmg", run: wire.Run},
 	}
 }
 

@@ -65,6 +65,7 @@ func layers() []layer {
 		{"commands/helper", on("storage/...", "commands/cli", "commands/config", "commands/layout"), "root's power stays small: no network, no engines"},
 		{"commands/sandbox", on("cluster/...", "storage/...", "engine/drpc/...", "commands/cli", "commands/config", "commands/control"), "uses what an administrator has: files, processes, the control API"},
 		{"commands/server", on("cluster/...", "engine/...", "storage/...", "commands/cli", "commands/config", "commands/control", "commands/fabric", "commands/helper", "commands/layout"), "here cluster, engine and storage meet"},
+		{"commands/wire", on("cluster/wire", "commands/cli"), "shows what goes over the network, and says nothing itself"},
 	}
 }
 
