@@ -342,7 +342,8 @@ func eventually(t *testing.T, what string, condition func() error) {
 	}
 }
 
-// up starts all hosts, formats them and waits until all ranks have joined.
+// up starts all hosts, formats them and waits until all ranks have joined and their
+// engines take calls.
 func (s *testSystem) up() {
 	s.t.Helper()
 	for i := range s.hosts {
@@ -352,6 +353,14 @@ func (s *testSystem) up() {
 		s.format(i)
 	}
 	s.waitJoined(len(s.hosts))
+	for _, h := range s.hosts { // a rank joins a moment before its engine takes calls
+		eventually(s.t, "set-up on "+h.addr, func() error {
+			if !strings.Contains(h.log.String(), `msg="engine is ready"`) {
+				return errors.New("the engine is not set up")
+			}
+			return nil
+		})
+	}
 }
 
 func (s *testSystem) format(i int) {
