@@ -7,7 +7,10 @@
 // that differ in one number only. What a Set writes, Parse reads back as the same
 // set, also when a run is longer than the largest range that Parse accepts.
 //
-// Both kinds of set are safe for many readers; a writer needs them alone.
+// Nodes is the set for the larger notation of cluster shells, with several brackets,
+// operators and groups; DESIGN.md says how it is kept and where it differs.
+//
+// All kinds of set are safe for many readers; a writer needs them alone.
 package hostlist
 
 import (

@@ -1,7 +1,6 @@
 package hostlist
 
 import (
-	"bufio"
 	"encoding/json"
 	"io"
 	"iter"
@@ -146,6 +145,20 @@ func (n *Nodes) Split(parts int) []*Nodes {
 // each calls do with every name in order, until it says no; the bytes are good only
 // during the call.
 func (n *Nodes) each(do func(name []byte) bool) {
+	n.eachRun(func(name []byte, start, end int, count uint64) bool {
+		for ; count > 0; count-- {
+			if !do(name) {
+				return false
+			}
+			increment(name[start:end])
+		}
+		return true
+	})
+}
+
+// eachRun calls do with the first name of each run, where its last number is and how
+// many names the run has; do may change the name.
+func (n *Nodes) eachRun(do func(name []byte, start, end int, count uint64) bool) {
 	if n == nil {
 		return
 	}
@@ -159,17 +172,17 @@ func (n *Nodes) each(do func(name []byte) bool) {
 
 // walker spells the rows of a tree out.
 type walker struct {
-	do       func([]byte) bool
+	do       func(name []byte, start, end int, count uint64) bool
 	literals []string
 	buf      []byte
 }
 
-// walk spells the rest of names that start with text that buf has; axis counts from
-// 1 and is the literal that follows the number.
+// walk spells the rest of names that start with what buf has and literal; axis
+// counts from 1 and is the literal that follows the number.
 func (w *walker) walk(literal string, t *tree, axis int) bool {
 	w.buf = append(w.buf, literal...)
 	if t == unit {
-		return w.do(w.buf)
+		return w.do(w.buf, 0, 0, 1)
 	}
 	start := len(w.buf)
 	after := w.literals[axis]
@@ -178,21 +191,16 @@ func (w *walker) walk(literal string, t *tree, axis int) bool {
 		end := len(w.buf)
 		if t.below == nil {
 			w.buf = append(w.buf, after...)
+			if !w.do(w.buf, start, end, s.size()) {
+				return false
+			}
+			continue
 		}
-		for c := s.low; ; c++ {
-			if t.below == nil {
-				if !w.do(w.buf) {
-					return false
-				}
-			} else {
-				if !w.walk(after, t.below[i], axis+1) {
-					return false
-				}
-				w.buf = w.buf[:end]
+		for count := s.size(); count > 0; count-- {
+			if !w.walk(after, t.below[i], axis+1) {
+				return false
 			}
-			if c == s.high {
-				break
-			}
+			w.buf = w.buf[:end]
 			increment(w.buf[start:end])
 		}
 	}
@@ -214,17 +222,33 @@ func increment(number []byte) bool {
 
 // WriteNames writes the names in order with the separator between them.
 func (n *Nodes) WriteNames(w io.Writer, separator string) error {
-	out := bufio.NewWriterSize(w, 1<<16)
-	first := true
-	n.each(func(name []byte) bool {
-		if !first {
-			_, _ = out.WriteString(separator)
+	const room = 1 << 16
+	out := make([]byte, 0, room+1<<10)
+	var err error
+	var record []byte
+	n.eachRun(func(name []byte, start, end int, count uint64) bool {
+		record = append(append(record[:0], name...), separator...)
+		for ; count > 0; count-- {
+			if len(out) >= room { // what is left ends in the separator
+				kept := len(out) - len(separator)
+				if _, err = w.Write(out[:kept]); err != nil {
+					return false
+				}
+				out = append(out[:0], separator...)
+			}
+			out = append(out, record...)
+			if record[max(end-1, 0)] < '9' && end > 0 {
+				record[end-1]++
+			} else {
+				increment(record[start:end])
+			}
 		}
-		first = false
-		_, err := out.Write(name)
-		return err == nil
+		return true
 	})
-	return out.Flush()
+	if err == nil && len(out) > 0 {
+		_, err = w.Write(out[:len(out)-len(separator)])
+	}
+	return err
 }
 
 // String returns the folded form. It is the same for the same names, and Eval
