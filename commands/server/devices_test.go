@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"math"
 	"strings"
 	"testing"
@@ -172,6 +173,35 @@ func TestFormatTellsWhy(t *testing.T) {
 	is.Equal(resp.Storage.SCMMountPoints[0].Info, resp.Faults[0].What)
 	_, err = control.Call(context.Background(), admin, sys.hosts[0].addr, control.StorageFormat, &control.StorageFormatReq{Force: true}, nil)
 	is.Equal(fault.Of(err), fault.Refused) // the system's database is on it
+}
+
+// TestReplaceAfterForce: an engine that was given a new identity takes its former
+// rank back when the format asks to replace it; one that has a rank keeps its data.
+func TestReplaceAfterForce(t *testing.T) {
+	is := is.New(t)
+	sys := newTestSystem(t, 2, 1)
+	sys.up()
+	admin, addr := sys.client(pki.Admin), sys.hosts[1].addr
+	format := func(req control.StorageFormatReq) control.StorageFormatResp {
+		resp, err := control.Call(context.Background(), admin, addr, control.StorageFormat, &req, nil)
+		is.NoErr(err)
+		return resp
+	}
+	stop := control.SystemStopReq{Force: true}
+	stop.Ranks = hostlist.Ranks(1)
+	_, err := control.Ask(context.Background(), admin, control.SystemStop, &stop, nil)
+	is.NoErr(err)
+	is.Equal(format(control.StorageFormatReq{Replace: true}).Faults[0].Code, fault.AlreadyFormatted)
+
+	is.Equal(format(control.StorageFormatReq{Force: true}).Failed, 0)
+	eventually(t, "the system refuses the new engine", func() error {
+		if !strings.Contains(sys.hosts[1].log.String(), "engine did not start after its format") {
+			return errors.New("no word of it")
+		}
+		return nil
+	})
+	is.Equal(format(control.StorageFormatReq{Replace: true}).Failed, 0)
+	sys.waitJoined(2)
 }
 
 // TestSetUsable works sizes out by hand; a cluster is 1 byte.

@@ -113,7 +113,8 @@ func (e *localEngine) reformat(ctx context.Context, req *control.StorageFormatRe
 			return storage.FormatResult{SCM: storage.MountPoint{Path: e.layout.SCM.Mount, Info: err.Error()}}, err
 		}
 	}
-	result, err := e.formatResult(ctx, storage.FormatOptions{Force: req.Force}, progress)
+	force := req.Force || req.Replace && e.neverJoined()
+	result, err := e.formatResult(ctx, storage.FormatOptions{Force: force}, progress)
 	if err != nil {
 		return result, err
 	}
@@ -130,6 +131,14 @@ func (e *localEngine) reformat(ctx context.Context, req *control.StorageFormatRe
 		}
 	})
 	return result, nil
+}
+
+// neverJoined reports whether the engine's storage was formatted but never got a
+// rank, so that it holds nothing: the system refuses a new engine at the place of a
+// rank that it knows, until a format asks to replace that.
+func (e *localEngine) neverJoined() bool {
+	superblock, err := storage.ReadSuperblock(e.layout.SuperblockPath())
+	return err == nil && !superblock.ValidRank
 }
 
 func (s *server) networkScan(_ context.Context, _ control.Caller, req *control.NetworkScanReq, _ control.Report) (control.NetworkScanResp, error) {
