@@ -23,9 +23,10 @@ func main() {
 	rounds := flag.Int("rounds", 5, "turns of each stack")
 	parallel := flag.Int("parallel", 256, "hosts at a time")
 	calls := flag.Int("calls", 20000, "warm: calls of a turn")
+	depth := flag.Int("depth", 1, "warm: calls at a time on each connection")
 	only := flag.String("stacks", strings.Join(stacks, ","), "stacks to run")
 	flag.Parse()
-	b := &bench{rounds: *rounds, parallel: *parallel, calls: *calls, stacks: strings.Split(*only, ","), out: os.Stdout}
+	b := &bench{rounds: *rounds, parallel: *parallel, depth: *depth, calls: *calls, stacks: strings.Split(*only, ","), out: os.Stdout}
 	if err := b.main(*hosts, strings.Split(*modes, ","), strings.Split(*kinds, ",")); err != nil {
 		fmt.Fprintln(os.Stderr, "ERROR:", err)
 		os.Exit(1)
@@ -33,7 +34,7 @@ func main() {
 }
 
 type bench struct {
-	rounds, parallel, calls int
+	rounds, parallel, depth, calls int
 	stacks                  []string
 	out                     io.Writer
 	dir                     string

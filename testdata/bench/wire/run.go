@@ -101,7 +101,7 @@ func (s *server) stop() error {
 // client runs a client to its end.
 func (b *bench) client(stack, mode, kind, port string, hosts, calls int) (r peer.Report, start func() error, wait func() (peer.Report, error), err error) {
 	args := append([]string{kind}, b.args(stack, mode)...)
-	args = append(args, "-port", port, "-hosts", strconv.Itoa(hosts), "-calls", strconv.Itoa(calls), "-parallel", strconv.Itoa(b.parallel))
+	args = append(args, "-port", port, "-hosts", strconv.Itoa(hosts), "-calls", strconv.Itoa(calls), "-parallel", strconv.Itoa(b.parallel), "-depth", strconv.Itoa(b.depth))
 	cmd := exec.Command(b.exe(stack), args...)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -213,7 +213,11 @@ func (b *bench) compare(mode, kind string, hosts int) error {
 			got[stack] = append(got[stack], one)
 		}
 	}
-	fmt.Fprintf(b.out, "\n%s, %s, %d hosts, per call:\n", kind, mode, hosts)
+	fmt.Fprintf(b.out, "\n%s, %s, %d hosts", kind, mode, hosts)
+	if kind == "warm" {
+		fmt.Fprintf(b.out, ", %d calls at a time on each connection", b.depth)
+	}
+	fmt.Fprintln(b.out, ", per call:")
 	b.table(got)
 	return nil
 }

@@ -92,6 +92,7 @@ func run(s Stack) error {
 	hosts := f.Int("hosts", 1, "number of hosts")
 	calls := f.Int("calls", 1, "cold: rounds over all hosts; warm: calls in all")
 	parallel := f.Int("parallel", 256, "hosts at a time")
+	depth := f.Int("depth", 1, "warm: calls at a time on a connection")
 	if err := f.Parse(os.Args[2:]); err != nil {
 		return err
 	}
@@ -104,7 +105,7 @@ func run(s Stack) error {
 	case "cold":
 		return cold(s, o, addresses(*hosts, *to), *calls, *parallel)
 	case "warm":
-		return warm(s, o, addresses(*hosts, *to), *calls, *parallel)
+		return warm(s, o, addresses(*hosts, *to), *calls, *parallel, *depth)
 	}
 	return fmt.Errorf("unknown verb %s", os.Args[1])
 }
@@ -232,7 +233,7 @@ func cold(s Stack, o Options, hosts []string, rounds, parallel int) error {
 }
 
 // warm calls over connections that stand.
-func warm(s Stack, o Options, hosts []string, calls, parallel int) error {
+func warm(s Stack, o Options, hosts []string, calls, parallel, depth int) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
 	c, err := s.Client(o)
@@ -258,7 +259,7 @@ func warm(s Stack, o Options, hosts []string, calls, parallel int) error {
 	var r Report
 	var bad error
 	r.Calls = calls
-	r.Failed, bad = each(calls, min(parallel, len(hosts)), func(i int) error {
+	r.Failed, bad = each(calls, min(parallel, len(hosts)*depth), func(i int) error {
 		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		return call(ctx, conns[i%len(hosts)], body)
