@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
 	"daosbox/cluster/wire"
 
 	"github.com/google/uuid"
@@ -27,6 +28,9 @@ type Client struct {
 	Servers []string
 	// Keep holds connections open between calls; for daemons.
 	Keep bool
+	// Waiting is told, when set, that all servers were asked for the management
+	// service and none could answer yet: how long that has lasted and why.
+	Waiting func(since time.Duration, why error)
 	// Log tells redirects and retries; nil is silent.
 	Log *slog.Logger
 
@@ -281,11 +285,15 @@ func Ask[Req, Resp any](ctx context.Context, c *Client, method Method[Req, Resp]
 	}
 	c.prepare(req)
 	search := newSearch(c.Servers, c.lastLeader(), method.Route == Leader)
+	start := time.Now()
 	for pause := firstPause; ; {
 		addr, ok := search.next()
 		if !ok {
 			if err := search.verdict(); err != nil {
 				return resp, err
+			}
+			if c.Waiting != nil {
+				c.Waiting(time.Since(start), search.lastErr)
 			}
 			if err := wait(ctx, pause); err != nil {
 				return resp, search.timedOut(ctx)
@@ -343,6 +351,7 @@ type search struct {
 	all       []string
 	reachable int
 	rounds    int
+	replicas  []string // as a server told them last
 	lastErr   error
 }
 
@@ -388,13 +397,14 @@ func (s *search) learn(addr string, err error) bool {
 	switch e.Code {
 	case fault.NotReplica, fault.NotLeader:
 		s.reachable++
-		for _, replica := range strings.Split(e.Data["replicas"], ",") {
-			if replica != "" && !slices.Contains(s.all, replica) {
+		if told := strings.FieldsFunc(e.Data["replicas"], func(r rune) bool { return r == ',' }); len(told) > 0 {
+			s.replicas = told
+		}
+		for _, replica := range s.replicas {
+			if !slices.Contains(s.all, replica) {
 				s.all = append(s.all, replica)
 			}
-			if replica != "" {
-				s.queue = append(s.queue, replica)
-			}
+			s.queue = append(s.queue, replica)
 		}
 		s.first(e.Data["leader"])
 	case fault.NotReady, fault.NoLeader:
@@ -403,10 +413,22 @@ func (s *search) learn(addr string, err error) bool {
 	default:
 		return false
 	}
-	if s.lastErr == nil || e.Code != fault.Unreachable {
+	if s.lastErr == nil || telling(e.Code) >= telling(fault.Of(s.lastErr)) {
 		s.lastErr = err
 	}
 	return true
+}
+
+// telling orders the reasons for having no answer by how much they say: that a
+// server is no replica says nothing about those that are.
+func telling(code fault.Code) int {
+	switch code {
+	case fault.Unreachable:
+		return 0
+	case fault.NotReplica:
+		return 1
+	}
+	return 2
 }
 
 // unreachableRounds is how often all servers are tried when none answers at all;
@@ -417,7 +439,11 @@ func (s *search) verdict() error {
 	if s.reachable > 0 || s.rounds < unreachableRounds {
 		return nil
 	}
-	err := fault.Wrap(fault.Unreachable, s.lastErr, "cannot reach the management service at %s", strings.Join(s.all, ","))
+	code := fault.Unreachable
+	if fault.Of(s.lastErr) == fault.Protocol {
+		code = fault.Protocol // it was reached and speaks otherwise
+	}
+	err := fault.Wrap(code, s.lastErr, "cannot reach the management service at %s", hostlist.Of(s.all...))
 	if err.Hint == "" {
 		err.Hint = "is daos_server running there? see its log"
 	}
@@ -435,6 +461,10 @@ func (s *search) timedOut(ctx context.Context) error {
 	if s.lastErr == nil {
 		return fault.New(code, "%s", what)
 	}
+	replicas := s.replicas
+	if len(replicas) == 0 {
+		replicas = s.all
+	}
 	return fault.Wrap(code, s.lastErr, "%s", what).
-		WithHint("a majority of the replicas (%s) must be up; `dmg system leader-query` shows who is", strings.Join(s.all, ","))
+		WithHint("a majority of the replicas (%s) must be up; `dmg system leader-query` shows who is", hostlist.Of(replicas...))
 }

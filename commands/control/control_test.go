@@ -106,9 +106,19 @@ func TestAskTellsWhatWentWrong(t *testing.T) {
 	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
 	defer cancel()
 	none := serve(t, refusing(fault.New(fault.NotLeader, "no leader known")))
-	_, err = Ask(ctx, newClient(t, none), SystemQuery, &SystemQueryReq{}, nil)
-	is.Equal(fault.Of(err), fault.NoLeader) // replicas that elect nobody
-	is.True(fault.HintOf(err) != "")
+	outsider := serve(t, refusing(fault.New(fault.NotReplica, "no replica here").WithData("replicas", none)))
+	c := newClient(t, outsider)
+	var waited error
+	c.Waiting = func(since time.Duration, why error) { waited = why }
+	_, err = Ask(ctx, c, SystemQuery, &SystemQueryReq{}, nil)
+	is.Equal(fault.Of(err), fault.NoLeader)                            // replicas that elect nobody
+	is.True(strings.Contains(err.Error(), "no leader known"))          // which tells more than a server without one
+	is.True(strings.Contains(fault.HintOf(err), "("+none+") must be")) // replicas only
+	is.Equal(waited.Error(), "no leader known")
+
+	foreign := serve(t, refusing(fault.New(fault.Protocol, "this server requires TLS")))
+	_, err = Ask(context.Background(), newClient(t, foreign, dead), SystemQuery, &SystemQueryReq{}, nil)
+	is.Equal(fault.Of(err), fault.Protocol) // was reached, after all
 
 	denied := serve(t, refusing(fault.New(fault.Permission, "not you")))
 	_, err = Ask(context.Background(), newClient(t, denied), SystemQuery, &SystemQueryReq{}, nil)
