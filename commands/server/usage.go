@@ -9,6 +9,7 @@ import (
 
 	"daosbox/cluster/fault"
 	"daosbox/commands/control"
+	"daosbox/engine"
 	"daosbox/engine/drpc/pb"
 	"daosbox/storage"
 )
@@ -69,6 +70,10 @@ func addMounts(s *storage.HostStorage) {
 // usage is the engine's devices with their sizes. scm is what of its SCM pools may
 // use, memRatio the share of metadata that lives there.
 func (e *localEngine) usage(ctx context.Context, scm uint64, memRatio float64) ([]storage.NVMeController, []*fault.Error) {
+	if state := e.inst.Status().State; state != engine.Ready {
+		return nil, []*fault.Error{e.fault(fault.New(fault.InstanceNotReady, "cannot tell what is free on the devices of engine %d: it is %s", e.index, state).
+			WithHint("start it with `dmg system start`, or see the server's log"))}
+	}
 	devices, err := e.smdDevices(ctx)
 	if err != nil {
 		return nil, []*fault.Error{e.fault(err)}
