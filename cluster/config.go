@@ -76,6 +76,9 @@ type Config struct {
 	// Replicas (1, 3, 5 or 7), whose first has rank 0 on its host.
 	Self     string
 	Replicas []string
+	// Established says that this host's engines have ranks: a database without
+	// peers that is empty all the same has been lost, and is not begun anew.
+	Established bool
 	// System is the system's name; joins of another are refused.
 	System string
 	Logger *slog.Logger

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -45,6 +47,9 @@ func Open(cfg Config) (*Service, error) {
 	}
 	stores := cfg.Stores
 	if stores == nil {
+		if _, err := os.Stat(cfg.Dir); errors.Is(err, fs.ErrNotExist) && cfg.alone() {
+			return nil, lost(cfg.Dir)
+		}
 		if stores, err = openStores(cfg.Dir, raftLogger(cfg.Logger)); err != nil {
 			return nil, err
 		}
@@ -57,11 +62,22 @@ func Open(cfg Config) (*Service, error) {
 	return s, nil
 }
 
+// alone reports whether the database should be here and nowhere else.
+func (c *Config) alone() bool { return c.Established && len(c.Replicas) == 1 }
+
+func lost(dir string) error {
+	return fault.New(fault.Corrupt, "cannot open the system database %s: it is empty, while this host's engines have ranks in it", dir).
+		WithHint("it was removed or damaged: put a copy back; without one the system has to be formatted anew, its pools are lost")
+}
+
 // prepare checks the stores and gives empty ones their first entry.
 func (s *Service) prepare() error {
 	empty, err := s.stores.verify(s.cfg.Dir)
 	if err != nil {
 		return err
+	}
+	if empty && s.cfg.alone() {
+		return lost(s.cfg.Dir)
 	}
 	if empty {
 		if err := s.bootstrap(); err != nil {

@@ -56,6 +56,25 @@ func rewrite(path string, change func(string) string) func(*testing.T, *testSyst
 	}
 }
 
+// takenAway moves a directory away; the repair brings it back over what was made since.
+func takenAway(path string) func(*testing.T, *testSystem) func() {
+	return func(t *testing.T, sys *testSystem) func() {
+		path := strings.ReplaceAll(path, "HOST", sys.hosts[0].dir)
+		aside := filepath.Join(sys.dir, "aside")
+		if err := os.Rename(path, aside); err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(aside, path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
 func inConfig(change func(string) string) func(*testing.T, *testSystem) func() {
 	return rewrite("HOST/daos_server.yml", change)
 }
@@ -103,6 +122,8 @@ var breakages = []breakage{
 		exit: cli.Failed, says: []string{"superblock"}, hint: "HOST/scm/superblock"},
 	{name: "corrupt index of the database", damage: rewrite("HOST/scm/control_raft/wal-meta.db", garble), child: true,
 		exit: cli.Failed, says: []string{"control_raft"}, hint: "HOST/scm/control_raft"},
+	{name: "lost database", damage: takenAway("HOST/scm/control_raft"),
+		exit: cli.Failed, says: []string{"control_raft", "it is empty"}, hint: "put a copy back"},
 	{name: "corrupt log of the database", damage: rewrite("HOST/scm/control_raft/*.wal", replaced("127.0.0.1", "127.0.0.9")),
 		exit: cli.Failed, says: []string{"control_raft"}, hint: "HOST/scm/control_raft"},
 	{name: "no certificate", damage: moved("server.crt"), exit: cli.Permission, says: []string{"server.crt", "does not exist"}, hint: "certs"},

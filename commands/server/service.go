@@ -10,6 +10,7 @@ import (
 
 	"daosbox/cluster"
 	"daosbox/cluster/fault"
+	"daosbox/cluster/hostlist"
 	"daosbox/commands/control"
 	"daosbox/engine"
 	"daosbox/engine/drpc"
@@ -71,12 +72,13 @@ func (s *server) startService(context.Context) error {
 		return fault.New(fault.NotReady, "cannot open the management service: this server is stopping")
 	}
 	service, err := cluster.Open(cluster.Config{
-		Dir:      s.engines[0].layout.RaftDir(),
-		Self:     s.self,
-		Replicas: s.replicas,
-		System:   s.cfg.Name,
-		Logger:   s.log,
-		Listener: s.raft,
+		Dir:         s.engines[0].layout.RaftDir(),
+		Self:        s.self,
+		Replicas:    s.replicas,
+		System:      s.cfg.Name,
+		Established: s.engines[0].rank() != hostlist.NilRank,
+		Logger:      s.log,
+		Listener:    s.raft,
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return s.client.Dialer.DialService(ctx, addr, raftService)
 		},
