@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type link struct {
 	writing   bool          // somebody writes, and looks at out again after it
 	soon      *time.Timer   // writes what may wait a moment for company
 	due       bool          // soon is running
+	load      int           // streams that are open, or handlers that run
 	control   int           // frames in out that cost the peer nothing
 	room      chan struct{} // closed when out has been taken, nil when nobody waits
 	peerFrame int           // largest payload that the peer takes
@@ -114,6 +116,12 @@ func (l *link) flush(inline bool, by time.Time) {
 		return
 	}
 	l.writing = true
+	if inline && l.load > 1 {
+		// Others are about to append something: one write for all.
+		l.mu.Unlock()
+		runtime.Gosched()
+		l.mu.Lock()
+	}
 	if !inline || len(l.out.b) > inlineLimit {
 		go l.writeRest()
 		return

@@ -264,6 +264,7 @@ func (c *session) open(h header) error {
 	}
 	c.streams[h.stream] = st
 	c.running++
+	c.load = c.running
 	if h.more() {
 		st.late = time.AfterFunc(c.lim.BodyTime, st.expire)
 		return nil
@@ -331,6 +332,7 @@ func (c *session) forget(st *call) {
 	delete(c.streams, st.flow.id)
 	st.flow.close()
 	c.running--
+	c.load = c.running
 	c.held -= st.held
 	c.server.held.Add(-st.held)
 	st.held = 0

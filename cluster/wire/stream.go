@@ -229,6 +229,7 @@ func (s *Stream) endLocked(why error) {
 	s.flow.close()
 	signal(s.ready)
 	delete(c.streams, s.flow.id)
+	c.load = len(c.streams)
 	c.freeSlot()
 	if c.draining && len(c.streams) == 0 {
 		c.failLocked(goingDown(c.x.addr), nil)
@@ -305,6 +306,7 @@ func (c *Conn) begin(s *Stream, method string, body []byte) (int, error) {
 	s.receipt = receipt{window: int64(c.lim.Window), granted: int64(c.lim.Window)}
 	c.next += 2
 	c.streams[s.flow.id] = s
+	c.load = len(c.streams)
 
 	var timeout time.Duration
 	if deadline, ok := s.ctx.Deadline(); ok {

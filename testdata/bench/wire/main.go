@@ -35,9 +35,9 @@ func main() {
 
 type bench struct {
 	rounds, parallel, depth, calls int
-	stacks                  []string
-	out                     io.Writer
-	dir                     string
+	stacks                         []string
+	out                            io.Writer
+	dir                            string
 }
 
 func (b *bench) main(hosts string, modes, kinds []string) (err error) {
