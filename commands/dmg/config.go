@@ -13,8 +13,12 @@ import (
 func configCommand(a *app) *cobra.Command {
 	group := cli.Group("config", "look at the configuration file", "cfg")
 	group.AddCommand(&cobra.Command{
-		Use:         "check",
-		Short:       "read the configuration (-o FILE) and tell every problem at once",
+		Use:   "check",
+		Short: "read the configuration (-o FILE) and tell every problem at once",
+		Long: `Read the configuration as every verb does, without asking any server, and show what
+it comes to: the system, its hosts and the certificates. Every problem is told at once
+with its line and column; advice about keys of earlier releases goes to standard error.`,
+		Example:     examples("dmg config check", "dmg config check -o daos_control.yml --json"),
 		Annotations: local(),
 		Args:        cli.NoArgs,
 		RunE:        func(*cobra.Command, []string) error { return runConfigCheck(a) },

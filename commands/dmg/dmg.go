@@ -7,6 +7,7 @@ package dmg
 
 import (
 	"context"
+	"strings"
 
 	"daosbox/cluster/fault"
 	"daosbox/commands/cli"
@@ -32,6 +33,18 @@ func Run(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit
 func tree(a *app) *cobra.Command {
 	root := cli.NewRoot(a.Tool, "administer a DAOS system: one command, many servers")
 	root.RunE = cli.Group(root.Use, root.Short).RunE
+	root.Long = `Administer a DAOS system: one command, many servers.
+
+Verbs of storage, network and server ask every host of -l, or else of hostlist in
+daos_control.yml, at the same time; hosts that do not answer are rows of the answer.
+Verbs of system and pool ask the management service, wherever it is led.
+
+The configuration is the file of -o, or else ~/.daos_control.yml, or daos_control.yml
+in /etc/daos. Data goes to standard output, all else to standard error; with --json
+the answer is one document {response, error, status}.
+
+Exit codes: ` + strings.Join(cli.ExitTable(), ", ") + `.`
+	root.Example = examples("dmg system query --verbose", "dmg storage scan -l node[1-8]", "dmg pool create blue --size=10TB", "dmg pool query blue --json")
 	root.AddCommand(
 		configCommand(a),
 		hostlistCommand(a),
@@ -50,20 +63,24 @@ func tree(a *app) *cobra.Command {
 func (a *app) globals() *pflag.FlagSet {
 	fs := a.Globals("d")
 	fs.BoolVarP(&a.insecure, "insecure", "i", false, "use no certificates; the servers must allow it")
-	fs.StringVarP(&a.configPath, "config-path", "o", "", "configuration file (default: daos_control.yml in the usual places)")
-	fs.StringVar(&a.logFile, "log-file", "", "append everything that is logged to this file as well")
-	fs.StringVarP(&a.hostList, hostListFlag, "l", "", "servers to ask")
+	fs.StringVarP(&a.configPath, "config-path", "o", "", "configuration `file` (default: daos_control.yml in the usual places)")
+	fs.StringVar(&a.logFile, "log-file", "", "append everything that is logged to this `file` as well")
+	fs.StringVarP(&a.hostList, hostListFlag, "l", "", "`hosts` to ask")
 	_ = fs.MarkHidden(hostListFlag)
-	fs.IntVar(&a.fanout, "fanout", 0, "most hosts asked at a time (0: 256)")
-	fs.DurationVar(&a.timeout, "timeout", 0, "time for an answer, such as 30s (0: as each command needs)")
+	fs.IntVar(&a.fanout, "fanout", 0, "`number` of hosts asked at a time at most (0: 256)")
+	fs.DurationVar(&a.timeout, "timeout", 0, "`time` for an answer, such as 30s (0: as each command needs)")
 	return fs
 }
+
+// examples are the lines that --help of a verb shows; each is a command that works.
+func examples(lines ...string) string { return "  " + strings.Join(lines, "\n  ") }
 
 // hostListFlag is a flag of each verb that asks hosts, and a hidden one of all.
 const hostListFlag = "host-list"
 
 // prepare makes every verb begin with what the global flags ask for.
 func prepare(a *app, cmd *cobra.Command) {
+	cmd.SuggestionsMinimumDistance = 2
 	for _, sub := range cmd.Commands() {
 		prepare(a, sub)
 	}

@@ -30,10 +30,14 @@ func networkScanCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan",
 		Short: "list the fabric interfaces of the servers and the providers they carry",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runNetworkScan(cmd.Context(), a, o) },
+		Long: `List the network interfaces of the servers by NUMA node, with the fabric providers that
+each carries. Servers look for the provider of their own configuration unless one is
+named; hosts that have the same are shown once.`,
+		Example: examples("dmg network scan", "dmg network scan --provider ofi+tcp -l node[1-8]", "dmg network scan -p all"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runNetworkScan(cmd.Context(), a, o) },
 	}
-	cmd.Flags().StringVarP(&o.provider, "provider", "p", "", "only this provider, or all (default: each server's own)")
+	cmd.Flags().StringVarP(&o.provider, "provider", "p", "", "only this `provider`, or all (default: each server's own)")
 	hostsFlag(cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd

@@ -18,6 +18,7 @@ import (
 // poolCommand is the group of verbs on pools.
 func poolCommand(a *app) *cobra.Command {
 	group := cli.Group("pool", "create, look at, change and destroy pools")
+	group.Long = `Create, look at, change and destroy pools. A pool is named by its label or its UUID.`
 	group.AddCommand(
 		poolCreateCommand(a),
 		poolDeleteACLCommand(a),
@@ -46,7 +47,7 @@ func poolVerb(use, short string, names ...string) (*cobra.Command, *control.Targ
 
 // sysFlag declares the way to name the system up to 1.2; now the configuration does.
 func sysFlag(cmd *cobra.Command, target *control.Target) {
-	cmd.Flags().StringVarP(&target.System, "sys", "S", "", "name of the system")
+	cmd.Flags().StringVarP(&target.System, "sys", "S", "", "`name` of the system")
 	_ = cmd.Flags().MarkHidden("sys")
 }
 
@@ -96,6 +97,9 @@ type poolDestroyOptions struct {
 func poolDestroyCommand(a *app) *cobra.Command {
 	var o poolDestroyOptions
 	cmd, target := poolVerb("destroy", "destroy a pool and all that is in it")
+	cmd.Long = `Destroy a pool and give its storage back. What it holds is lost, and nobody asks again.
+A pool that has containers needs --recursive, one that clients are connected to --force.`
+	cmd.Example = examples("dmg pool destroy blue", "dmg pool destroy blue --recursive --force")
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.Recursive, "recursive", "r", false, "destroy the pool's containers too")
 	fs.BoolVarP(&o.Force, "force", "f", false, "close handles that are open")
@@ -119,6 +123,8 @@ func runPoolDestroy(ctx context.Context, a *app, o poolDestroyOptions) error {
 
 func poolEvictCommand(a *app) *cobra.Command {
 	cmd, target := poolVerb("evict", "close all handles of a pool")
+	cmd.Long = `Disconnect all clients of a pool: their next operations fail, and they must connect again.`
+	cmd.Example = examples("dmg pool evict blue")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := poolOf(cmd, args)
 		if err != nil {

@@ -38,8 +38,18 @@ type poolGetACLOptions struct {
 func poolGetACLCommand(a *app) *cobra.Command {
 	var o poolGetACLOptions
 	cmd, target := poolVerb("get-acl", "show the access control list of a pool")
+	cmd.Long = `Show who may do what with a pool. The list is printed as a file that overwrite-acl and
+update-acl take: one entry TYPE:FLAGS:PRINCIPAL:PERMISSIONS on each line.
+
+  A::zoe@:rw       user zoe may read and write
+  A:G:lab@:r       group lab may read
+  A::OWNER@:rw     so may the owner (GROUP@: its group, EVERYONE@: all others)
+
+Permissions are r (read), w (write), c (create containers), d (destroy them), t and T
+(get and set properties), a and A (get and set this list), o (set the owner).`
+	cmd.Example = examples("dmg pool get-acl blue --verbose", "dmg pool get-acl blue --outfile blue.acl")
 	flags := cmd.Flags()
-	flags.StringVarP(&o.outfile, "outfile", "O", "", "write the list to this file (-o before 2.8)")
+	flags.StringVarP(&o.outfile, "outfile", "O", "", "write the list to this `file` (-o before 2.8)")
 	flags.BoolVarP(&o.force, "force", "f", false, "write over a file that exists")
 	flags.BoolVarP(&o.verbose, "verbose", "v", false, "spell each entry out")
 	cmd.RunE = func(cmd *cobra.Command, args []string) (err error) {
@@ -118,7 +128,9 @@ func changeACL(ctx context.Context, a *app, verb string, method control.Method[c
 func poolOverwriteACLCommand(a *app) *cobra.Command {
 	var file string
 	cmd, target := poolVerb("overwrite-acl", "replace the access control list of a pool")
-	cmd.Flags().StringVarP(&file, "acl-file", "a", "", "file with the entries, one on each line (required)")
+	cmd.Long = `Replace the access control list of a pool by that of a file, as get-acl prints it.`
+	cmd.Example = examples("dmg pool overwrite-acl blue --acl-file blue.acl")
+	cmd.Flags().StringVarP(&file, "acl-file", "a", "", "`file` with the entries, one on each line (required)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := poolOf(cmd, args)
 		if err != nil {
@@ -139,8 +151,11 @@ func poolOverwriteACLCommand(a *app) *cobra.Command {
 func poolUpdateACLCommand(a *app) *cobra.Command {
 	var file, entry string
 	cmd, target := poolVerb("update-acl", "add entries to the access control list of a pool, or change them")
-	cmd.Flags().StringVarP(&file, "acl-file", "a", "", "file with the entries, one on each line")
-	cmd.Flags().StringVarP(&entry, "entry", "e", "", "one entry, such as A::zoe@:rw")
+	cmd.Long = `Add entries to the access control list of a pool. An entry takes the place of the one
+that its principal has. "dmg pool get-acl --help" tells how entries are written.`
+	cmd.Example = examples("dmg pool update-acl blue --entry A::zoe@:rw", "dmg pool update-acl blue --acl-file blue.acl")
+	cmd.Flags().StringVarP(&file, "acl-file", "a", "", "`file` with the entries, one on each line")
+	cmd.Flags().StringVarP(&entry, "entry", "e", "", "one `entry`, such as A::zoe@:rw")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := poolOf(cmd, args)
 		if err != nil {
@@ -170,7 +185,10 @@ func givenEntries(a *app, file, entry string) ([]string, error) {
 func poolDeleteACLCommand(a *app) *cobra.Command {
 	var principal string
 	cmd, target := poolVerb("delete-acl", "take a principal out of the access control list of a pool")
-	cmd.Flags().StringVarP(&principal, "principal", "p", "", "whose entry goes: u:NAME@, g:NAME@, OWNER@, GROUP@ or EVERYONE@ (required)")
+	cmd.Long = `Take the entry of a user, a group or OWNER@, GROUP@ or EVERYONE@ out of the access
+control list of a pool.`
+	cmd.Example = examples("dmg pool delete-acl blue --principal u:zoe@", "dmg pool delete-acl blue -p EVERYONE@")
+	cmd.Flags().StringVarP(&principal, "principal", "p", "", "`principal` whose entry goes: u:NAME@, g:NAME@, OWNER@, GROUP@ or EVERYONE@ (required)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		id, err := poolOf(cmd, args)
 		if err != nil {

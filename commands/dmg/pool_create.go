@@ -41,21 +41,35 @@ type poolCreateOptions struct {
 func poolCreateCommand(a *app) *cobra.Command {
 	var o poolCreateOptions
 	cmd := &cobra.Command{Use: "create LABEL", Short: "create a pool", Args: cobra.ArbitraryArgs}
+	cmd.Long = `Create a pool on all joined ranks, or on those of --ranks. Its size is given in one of
+four ways:
+
+  --size 10TB                       in total, divided among the ranks and tiers
+  --size 50%                        of what every rank has free (dmg storage query usage)
+  --scm-size 6GB --nvme-size 94GB   of each tier on each engine
+  --meta-size 6GB --data-size 94GB  the same where metadata lives on SSDs (--mem-ratio)
+
+Sizes are numbers with units, of powers of 1000 (GB) or 1024 (GiB). A target gets at
+least 16 MiB of SCM and, unless none is asked for, 1 GiB of NVMe.`
+	cmd.Example = examples("dmg pool create blue --size 10TB", "dmg pool create blue --size 50% --ranks 0-3",
+		"dmg pool create blue --size 10TB --tier-ratio 10 --nranks 4 --user zoe --group lab",
+		"dmg pool create blue --scm-size 6GB --nvme-size 94GB --properties rd_fac:2,scrub:timed",
+		"dmg pool create blue --meta-size 6GB --data-size 94GB --mem-ratio 50%")
 	fs := cmd.Flags()
-	fs.StringVarP(&o.user, "user", "u", "", "owner (default: you)")
-	fs.StringVarP(&o.group, "group", "g", "", "owner group (default: yours)")
-	fs.StringArrayVarP(&o.properties, "properties", "P", nil, "properties, KEY:VALUE[,KEY:VALUE...]")
-	fs.StringVarP(&o.aclFile, "acl-file", "a", "", "file with access control entries, one on each line")
-	fs.StringVarP(&o.size, "size", "z", "", "size of the whole pool, or a share of what is free such as 50%")
-	fs.StringVarP(&o.tierRatio, "tier-ratio", "t", "", "with --size: percentages of the tiers (default 6,94)")
-	fs.Uint32VarP(&o.nranks, "nranks", "k", 0, "with --size: number of ranks to use (default: all)")
-	fs.Uint32VarP(&o.nsvc, "nsvc", "v", 0, "number of replicas of the pool's service")
-	fs.StringVarP(&o.scmSize, "scm-size", "s", "", "size of SCM on each engine")
-	fs.StringVarP(&o.nvmeSize, "nvme-size", "n", "", "with --scm-size: size of NVMe on each engine")
-	fs.StringVar(&o.metaSize, "meta-size", "", "size of metadata on each engine, where metadata lives on SSDs")
-	fs.StringVar(&o.dataSize, "data-size", "", "with --meta-size: size of data on each engine")
-	fs.StringVar(&o.memRatio, "mem-ratio", "", "share of metadata that is held in memory, where metadata lives on SSDs (default 100)")
-	fs.StringVarP(&o.ranks, "ranks", "r", "", "ranks to use (default: all)")
+	fs.StringVarP(&o.user, "user", "u", "", "owner, a `name` (default: you)")
+	fs.StringVarP(&o.group, "group", "g", "", "owner group, a `name` (default: yours)")
+	fs.StringArrayVarP(&o.properties, "properties", "P", nil, "`properties` KEY:VALUE[,KEY:VALUE...]")
+	fs.StringVarP(&o.aclFile, "acl-file", "a", "", "`file` with access control entries, one on each line")
+	fs.StringVarP(&o.size, "size", "z", "", "`size` of the whole pool, or a share of what is free such as 50%")
+	fs.StringVarP(&o.tierRatio, "tier-ratio", "t", "", "with --size: `percentages` of the tiers (default 6,94)")
+	fs.Uint32VarP(&o.nranks, "nranks", "k", 0, "with --size: `number` of ranks to use (default: all)")
+	fs.Uint32VarP(&o.nsvc, "nsvc", "v", 0, "`number` of replicas of the pool's service")
+	fs.StringVarP(&o.scmSize, "scm-size", "s", "", "`size` of SCM on each engine")
+	fs.StringVarP(&o.nvmeSize, "nvme-size", "n", "", "with --scm-size: `size` of NVMe on each engine")
+	fs.StringVar(&o.metaSize, "meta-size", "", "`size` of metadata on each engine, where metadata lives on SSDs")
+	fs.StringVar(&o.dataSize, "data-size", "", "with --meta-size: `size` of data on each engine")
+	fs.StringVar(&o.memRatio, "mem-ratio", "", "`share` of metadata that is held in memory, where metadata lives on SSDs (default 100)")
+	fs.StringVarP(&o.ranks, "ranks", "r", "", "`ranks` to use (default: all)")
 	sysFlag(cmd, &o.target)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if len(args) > 1 {

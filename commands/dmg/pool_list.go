@@ -27,6 +27,14 @@ func poolListCommand(a *app, use string) *cobra.Command {
 	if use == "list" {
 		cmd.Aliases = []string{"ls"}
 	}
+	cmd.Long = `List the pools of the system with their size, how much of it is used, how uneven their
+targets are filled and how many of these are disabled. Each pool is asked itself, unless
+--no-query is given; those that do not answer are told, and the command fails.`
+	line := "dmg pool list"
+	if use != "list" {
+		line = "dmg system " + use
+	}
+	cmd.Example = examples(line, line+" --verbose", line+" --rebuild-only", line+" --no-query --json")
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.verbose, "verbose", "v", false, "show more of each pool")
 	fs.BoolVarP(&o.NoQuery, "no-query", "n", false, "show only what is known without asking the pools")

@@ -24,6 +24,10 @@ type poolQueryOptions struct {
 func poolQueryCommand(a *app) *cobra.Command {
 	var o poolQueryOptions
 	cmd, target := poolVerb("query", "show the state and the space of a pool")
+	cmd.Long = `Show the state of a pool, its targets, its rebuild and the space of its tiers, with
+free space in total and of the fullest and emptiest target. Where a policy keeps the
+pool from healing itself, that is told.`
+	cmd.Example = examples("dmg pool query blue", "dmg pool query blue --health-only", "dmg pool query 6f450a68-8c7d-4da9-8900-02691650f6a2 --json")
 	fs := cmd.Flags()
 	fs.BoolVarP(&o.showEnabled, "show-enabled", "e", false, "list the ranks that serve the pool")
 	fs.BoolVarP(&o.healthOnly, "health-only", "t", false, "leave the space out, list dead ranks")

@@ -34,7 +34,14 @@ func setLogMasksCommand(a *app) *cobra.Command {
 		Aliases: []string{"slm"},
 		Short:   "change what the running engines log, until they end",
 		Long: `Change what the running engines of the servers log, until they end. A flag that is
-left out returns that part to the server's configuration.`,
+left out returns that part to the server's configuration, so that the command without
+flags undoes what it did.
+
+--masks is a level for all subsystems, then levels of single ones; the levels are DEBUG,
+INFO, NOTE, WARN, ERROR, CRIT and FATAL. --streams chooses among debug messages, and
+--subsystems limits to some whatever is less than an error.`,
+		Example: examples("dmg server set-logmasks --masks ERR,RPC=DEBUG,MGMT=INFO", "dmg server set-logmasks --masks DEBUG --streams md,io -l node3",
+			"# back to the configuration", "dmg server set-logmasks"),
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			given := func(flag string, value *string) *string {
@@ -47,9 +54,9 @@ left out returns that part to the server's configuration.`,
 			return runSetLogMasks(cmd.Context(), a, o)
 		},
 	}
-	cmd.Flags().StringVarP(&masks, "masks", "m", "", "LEVEL, or LEVEL,SUBSYSTEM=LEVEL,... as in ERR,RPC=DEBUG")
-	cmd.Flags().StringVarP(&streams, "streams", "d", "", "debug streams; empty for all")
-	cmd.Flags().StringVarP(&subsystems, "subsystems", "s", "", "subsystems that log; empty for all")
+	cmd.Flags().StringVarP(&masks, "masks", "m", "", "`mask` LEVEL, or LEVEL,SUBSYSTEM=LEVEL,... as in ERR,RPC=DEBUG")
+	cmd.Flags().StringVarP(&streams, "streams", "d", "", "debug `streams`, as in md,io; empty for all")
+	cmd.Flags().StringVarP(&subsystems, "subsystems", "s", "", "`subsystems` that log less than errors, as in rpc,mgmt; empty for all")
 	hostsFlag(cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd

@@ -14,13 +14,15 @@ import (
 
 func storageCommand(a *app) *cobra.Command {
 	group := cli.Group("storage", "storage of the servers: what is there, and making it ready", "sto")
+	group.Long = `Look at the storage of the servers, and make it ready for their engines. Each verb
+asks every host of -l at the same time.`
 	group.AddCommand(storageScanCommand(a), storageFormatCommand(a), storageQueryCommand(a))
 	return group
 }
 
 // hostsFlag declares -l of a verb that asks hosts.
 func hostsFlag(cmd *cobra.Command, hosts *string) {
-	cmd.Flags().StringVarP(hosts, hostListFlag, "l", "", "servers to ask, as in node[1-8]:10001 (default: hostlist of the configuration)")
+	cmd.Flags().StringVarP(hosts, hostListFlag, "l", "", "`hosts` to ask, as in node[1-8]:10001 (default: hostlist of the configuration)")
 }
 
 // relayFlag declares --relay of a verb whose request servers may pass on.

@@ -31,8 +31,18 @@ func storageFormatCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "format",
 		Short: "make the configured storage of the servers ready for their engines; what it holds is lost",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runStorageFormat(cmd.Context(), a, o) },
+		Long: `Make the storage that the servers have configured ready for their engines, which then
+start and join. All that this storage holds is lost; what is formatted already is left
+alone and told, unless --force is given.
+
+While the management service is up, name the hosts with -l: those that hold a replica
+of it are refused. Formatting gives an engine a new identity, and the system refuses it
+at the place of a rank that it knows; --replace lets it take that rank, when the storage
+of the rank was lost and replaced.`,
+		Example: examples("dmg storage format", "# hosts that join a running system", "dmg storage format -l node[9-12] --verbose",
+			"# a host whose storage was lost", "dmg storage format --replace -l node3"),
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runStorageFormat(cmd.Context(), a, o) },
 	}
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show the result of each device")
 	cmd.Flags().BoolVar(&o.force, "force", false, "format what is formatted already, stopping its engines")

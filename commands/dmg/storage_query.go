@@ -34,9 +34,9 @@ type smdOptions struct {
 }
 
 func (o *smdOptions) addFlags(a *app, cmd *cobra.Command, subject string) {
-	cmd.Flags().Uint32VarP(&o.rank, "rank", "r", uint32(hostlist.NilRank), "only this rank")
-	cmd.Flags().Lookup("rank").DefValue = "" // all
-	cmd.Flags().StringVarP(&o.uuid, "uuid", "u", "", "only the "+subject+" with this UUID")
+	cmd.Flags().Uint32VarP(&o.rank, "rank", "r", uint32(hostlist.NilRank), "only this `rank`")
+	cmd.Flags().Lookup("rank").DefValue = "0" // help shows no default: it is all
+	cmd.Flags().StringVarP(&o.uuid, "uuid", "u", "", "only the "+subject+" with this `UUID`")
 	hostsFlag(cmd, &o.hosts)
 	relayFlag(a, cmd)
 }
@@ -74,9 +74,8 @@ func listDevicesCommand(a *app) *cobra.Command {
 		Long: `List the block devices that the running engines of the servers use: UUID, address
 where they have one, what they hold, which targets use them, rank and state. A device
 that is EVICTED was found faulty, or declared so.`,
-		Example: `dmg storage query list-devices
-dmg storage query list-devices --rank 3 --health
-dmg storage query list-devices -l node[1-8] --show-evicted`,
+		Example: examples("dmg storage query list-devices", "dmg storage query list-devices --rank 3 --health",
+			"dmg storage query list-devices -l node[1-8] --show-evicted"),
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req, err := o.request(cmd)
@@ -123,9 +122,8 @@ func listDevicePoolsCommand(a *app) *cobra.Command {
 		Short: "list the pools that lie on the block devices of the engines",
 		Long: `List the pools that have a part on the block devices of the running engines, with
 their ranks and targets there. "dmg pool list" tells more of pools.`,
-		Example: `dmg storage query list-pools
-dmg storage query list-pools --rank 3 --verbose
-dmg storage query list-pools --uuid 6f450a68-8c7d-4da9-8900-02691650f6a2 -l node1`,
+		Example: examples("dmg storage query list-pools", "dmg storage query list-pools --rank 3 --verbose",
+			"dmg storage query list-pools --uuid 6f450a68-8c7d-4da9-8900-02691650f6a2 -l node1"),
 		Args: cli.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			req, err := o.request(cmd)

@@ -30,8 +30,11 @@ func storageScanCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "scan",
 		Short: "list the persistent memory and the NVMe SSDs of the servers",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runStorageScan(cmd.Context(), a, o) },
+		Long: `List the persistent memory and the NVMe SSDs of the servers. Hosts that have the same
+storage are one row. "dmg storage query usage" tells what of it is used.`,
+		Example: examples("dmg storage scan", "dmg storage scan --verbose -l node[1-8]", "dmg storage scan --nvme-health -l node3"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runStorageScan(cmd.Context(), a, o) },
 	}
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "list each device")
 	cmd.Flags().BoolVarP(&o.health, "nvme-health", "n", false, "show the health of each SSD")

@@ -34,14 +34,12 @@ then tells what is left for pools when their metadata has taken its part, which 
 on the share of it that is held in memory (--mem-ratio).
 
 "dmg pool create LABEL --size=N%" takes its share of what is shown here.`,
-		Example: `dmg storage query usage
-dmg storage query usage -l node[1-8]
-dmg storage query usage --show-usable --mem-ratio 50%`,
-		Args: cli.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runStorageUsage(cmd.Context(), a, o) },
+		Example: examples("dmg storage query usage", "dmg storage query usage -l node[1-8]", "dmg storage query usage --show-usable --mem-ratio 50%"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runStorageUsage(cmd.Context(), a, o) },
 	}
 	cmd.Flags().BoolVarP(&o.usable, "show-usable", "u", false, "where metadata lives on SSDs: show what pools can use instead of what is free")
-	cmd.Flags().StringVar(&o.memRatio, "mem-ratio", "", "with --show-usable: share of metadata that is held in memory (default 100%)")
+	cmd.Flags().StringVar(&o.memRatio, "mem-ratio", "", "with --show-usable: `share` of metadata that is held in memory (default 100%)")
 	hostsFlag(cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd

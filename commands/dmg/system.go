@@ -31,8 +31,8 @@ type selectorOptions struct {
 }
 
 func (o *selectorOptions) addFlags(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&o.ranks, "ranks", "r", "", "only these ranks, as in 0-3,9")
-	cmd.Flags().StringVar(&o.hosts, "rank-hosts", "", "only the ranks of these hosts, as in node[1-8]")
+	cmd.Flags().StringVarP(&o.ranks, "ranks", "r", "", "only these `ranks`, as in 0-3,9")
+	cmd.Flags().StringVar(&o.hosts, "rank-hosts", "", "only the ranks of these `hosts`, as in node[1-8]")
 }
 
 func (o *selectorOptions) given() bool { return o.ranks != "" || o.hosts != "" }

@@ -23,8 +23,12 @@ func leaderQueryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leader-query",
 		Short: "tell who leads the management service and which of its replicas do not answer",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runLeaderQuery(cmd.Context(), a, o) },
+		Long: `Tell which server leads the management service, on which servers its replicas are, and
+which of these do not answer. Each replica is asked itself, so that the answer is of now.
+The service works while a majority of the replicas does.`,
+		Example: examples("dmg system leader-query", "dmg system leader-query --down-replicas"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runLeaderQuery(cmd.Context(), a, o) },
 	}
 	cmd.Flags().BoolVarP(&o.down, "down-replicas", "N", false, "print only the replicas that do not answer")
 	return cmd

@@ -30,13 +30,18 @@ func systemQueryCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "query",
 		Short: "show the ranks of the system and their states",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runSystemQuery(cmd.Context(), a, o) },
+		Long: `Show the ranks of the system by state, or with --verbose each with its server, its
+fault domain and the reason of its state. A rank is an engine; "joined" is the state of
+one that works.`,
+		Example: examples("dmg system query", "dmg system query --verbose --ranks 0-3,9", "dmg system query --rank-hosts node[1-8] --not-ok",
+			"dmg system query --with-states stopped,excluded --json"),
+		Args: cli.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runSystemQuery(cmd.Context(), a, o) },
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show each rank with its place and the reason of its state")
 	cmd.Flags().BoolVar(&o.notOK, "not-ok", false, "only ranks that are not joined")
-	cmd.Flags().StringVar(&o.states, "with-states", "", "only ranks in one of these states, as in stopped,excluded")
+	cmd.Flags().StringVar(&o.states, "with-states", "", "only ranks in one of these `states`, as in stopped,excluded")
 	return cmd
 }
 

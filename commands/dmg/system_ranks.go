@@ -27,8 +27,11 @@ func systemStopCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "stop",
 		Short: "stop ranks",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runSystemStop(cmd.Context(), a, o) },
+		Long: `Stop the engines of ranks, or of all. Their servers go on, and "dmg system start" starts
+the engines again; until then what only they hold is out of reach.`,
+		Example: examples("dmg system stop", "dmg system stop --ranks 3", "dmg system stop --rank-hosts node[1-2]"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runSystemStop(cmd.Context(), a, o) },
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.force, "force", false, "stop without preparing, which is the default")
@@ -67,8 +70,11 @@ func systemStartCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "start",
 		Short: "start ranks that were stopped",
-		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return runSystemStart(cmd.Context(), a, o) },
+		Long: `Start the engines of ranks that were stopped, or that died, and wait until they have
+joined. Their servers must run.`,
+		Example: examples("dmg system start", "dmg system start --ranks 3", "dmg system start --rank-hosts node[1-2]"),
+		Args:    cli.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runSystemStart(cmd.Context(), a, o) },
 	}
 	o.addFlags(cmd)
 	cmd.Flags().BoolVar(&o.ignoreAdminExcluded, "ignore-admin-excluded", false, "leave out selected ranks that the administrator has excluded")

@@ -25,8 +25,11 @@ const toolName = "DAOS Admin Tool"
 
 func versionCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:         "version",
-		Short:       "print the version",
+		Use:   "version",
+		Short: "print the version",
+		Long: `Print the version of this tool and the newest release of DAOS whose interfaces it
+speaks. Neither configuration nor servers are needed.`,
+		Example:     examples("dmg version", "dmg version --json"),
 		Annotations: local(),
 		Args:        cobra.ArbitraryArgs, // always were ignored here
 		RunE: func(*cobra.Command, []string) error {
