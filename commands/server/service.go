@@ -28,6 +28,9 @@ const raftService = "raft"
 const (
 	heartbeat = 800 * time.Millisecond
 	lease     = 500 * time.Millisecond
+	// commitNotice is the longest an idle leader waits before it tells followers
+	// what is committed; each notice wakes all replicas.
+	commitNotice = 250 * time.Millisecond
 )
 
 // isReplica reports whether this host runs a replica of the management service.
@@ -82,7 +85,7 @@ func (s *server) startService(context.Context) error {
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return s.client.Dialer.DialService(ctx, addr, raftService)
 		},
-		Timers: cluster.Timers{Heartbeat: heartbeat, Election: heartbeat, Lease: lease},
+		Timers: cluster.Timers{Heartbeat: heartbeat, Election: heartbeat, Lease: lease, Commit: commitNotice},
 		OnLead: s.onLead,
 		Push:   s.pushGroupMap,
 		// Every engine is readied by its own server, the leader's own too.
