@@ -10,9 +10,9 @@
 // another service than control (raft) come out of Server.Service as plain
 // net.Conns. A client dials with a Dialer, or asks many hosts with FanOut.
 //
-// Inside, client and server share a link: one goroutine reads frames, one writes
-// them. Whoever has a frame appends it to the link's buffer; the writer takes the
-// whole buffer at a time, so that frames that come together leave together.
+// Inside, client and server share a link: one goroutine reads frames, and whoever
+// appends a frame while nobody writes does the writing, so that frames which come
+// together leave together.
 package wire
 
 import (
