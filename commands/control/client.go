@@ -349,7 +349,8 @@ type search struct {
 	queue     []string
 	seen      map[string]bool
 	all       []string
-	reachable int
+	reachable int  // servers that answered in this round
+	answered  bool // some server answered in any round
 	rounds    int
 	replicas  []string // as a server told them last
 	lastErr   error
@@ -397,6 +398,7 @@ func (s *search) learn(addr string, err error) bool {
 	switch e.Code {
 	case fault.NotReplica, fault.NotLeader:
 		s.reachable++
+		s.answered = true
 		if told := strings.FieldsFunc(e.Data["replicas"], func(r rune) bool { return r == ',' }); len(told) > 0 {
 			s.replicas = told
 		}
@@ -409,6 +411,7 @@ func (s *search) learn(addr string, err error) bool {
 		s.first(e.Data["leader"])
 	case fault.NotReady, fault.NoLeader:
 		s.reachable++
+		s.answered = true
 	case fault.Unreachable, fault.Timeout, fault.Protocol:
 	default:
 		return false
@@ -452,7 +455,7 @@ func (s *search) verdict() error {
 
 func (s *search) timedOut(ctx context.Context) error {
 	code, what := fault.NoLeader, "cannot find a leader of the management service in time"
-	if s.reachable == 0 {
+	if !s.answered {
 		code, what = fault.Timeout, "cannot reach the management service in time"
 	}
 	if errors.Is(ctx.Err(), context.Canceled) {
