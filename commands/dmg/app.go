@@ -29,6 +29,7 @@ type app struct {
 
 	cfg      *config.Control // nil until it was read
 	conn     *control.Client
+	waits    bool // and has said so
 	identity *pki.Identity
 	tickets  *wire.Tickets
 	log      io.Closer
@@ -117,8 +118,20 @@ func (a *app) client(hosts string) (*control.Client, error) {
 			dialer.Tickets = a.tickets
 		}
 	}
-	a.conn = &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log}
+	a.conn = &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log, Waiting: a.wait}
 	return a.conn, nil
+}
+
+// patience is how long the management service may be without an answer before the
+// user is told what is waited for. A new leader is elected in less.
+const patience = 3 * time.Second
+
+// wait tells once that, and why, an answer is still awaited.
+func (a *app) wait(since time.Duration, why error) {
+	if since >= patience && !a.waits {
+		a.waits = true
+		a.Notice("no answer yet, asking on (--timeout sets for how long): %v", why)
+	}
 }
 
 // noTickets in the environment keeps TLS sessions from being kept between runs.

@@ -134,7 +134,7 @@ func TestProgress(t *testing.T) {
 	is.Equal(steps[1], "storage scan: 0/6 done, pending 127.0.7.[1-6]")
 	is.True(strings.Contains(r.stderr, "failed, pending 127.0.7."))
 	is.Equal(steps[len(steps)-2], "storage scan: 6/6 done, 2 failed")
-	is.Equal(steps[len(steps)-1], "ERROR: dmg: 2 host(s) had errors\n")
+	is.Equal(steps[len(steps)-1], "ERROR: dmg: 2 host(s) had errors\nHINT: dmg: is daos_server running on 127.0.7.6?\n")
 
 	f := formatSite(t, false, func(int, control.StorageFormatReq) {})
 	r = f.runAs(currentName, true, "storage", "format", "-l", f.list(3))

@@ -104,25 +104,63 @@ func (r *replies[T]) err() error {
 type hostErrors struct {
 	hosts map[string]*hostlist.Set
 	codes map[fault.Code]bool
-	hints map[string]bool
+	hints map[string]*hostlist.Set // by advice, with nobody for the host's name
 	all   *hostlist.Set
 }
 
 func newHostErrors() hostErrors {
-	return hostErrors{make(map[string]*hostlist.Set), make(map[fault.Code]bool), make(map[string]bool), hostlist.Of()}
+	return hostErrors{make(map[string]*hostlist.Set), make(map[fault.Code]bool), make(map[string]*hostlist.Set), hostlist.Of()}
 }
 
 func (e hostErrors) add(host string, err error) {
-	// Hosts with the same trouble stand together, so their names leave the text.
-	text := strings.ReplaceAll(err.Error(), "host "+host, "host")
-	text = fault.OneLine(strings.ReplaceAll(text, host, "host"))
+	// Hosts with the same trouble stand together, so their names leave the text; not
+	// where it is the name that is wrong.
+	text := fault.OneLine(err.Error())
+	if fault.Of(err) != fault.Usage {
+		text = strings.ReplaceAll(text, "host "+host, "host")
+		text = strings.TrimPrefix(replaceName(text, host, "host"), "host: ")
+	}
 	if e.hosts[text] == nil {
 		e.hosts[text] = hostlist.Of()
 	}
 	e.hosts[text].Add(host)
 	e.all.Add(host)
 	e.codes[fault.Of(err)] = true
-	e.hints[fault.HintOf(err)] = true
+	if hint := fault.HintOf(err); hint != "" {
+		hint = replaceName(replaceName(hint, host, nobody), hostlist.StripPort(host), nobody)
+		if e.hints[hint] == nil {
+			e.hints[hint] = hostlist.Of()
+		}
+		e.hints[hint].Add(host)
+	}
+}
+
+// nobody stands for the name of a host until all that share an advice are known.
+const nobody = "\x00"
+
+// replaceName replaces a name where it is no part of a longer one.
+func replaceName(text, name, by string) string {
+	inName := func(c byte) bool {
+		return c == '-' || c == '_' || c == '.' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	}
+	var out strings.Builder
+	for {
+		i := strings.Index(text, name)
+		if i < 0 || name == "" {
+			out.WriteString(text)
+			return out.String()
+		}
+		end := i + len(name)
+		// A dot may also end a sentence.
+		longer := end < len(text) && inName(text[end]) && (text[end] != '.' || end+1 < len(text) && inName(text[end+1]))
+		out.WriteString(text[:i])
+		if longer || i > 0 && inName(text[i-1]) {
+			out.WriteString(name)
+		} else {
+			out.WriteString(by)
+		}
+		text = text[end:]
+	}
 }
 
 // MarshalJSON writes an object: error text to ranged hosts.
@@ -137,13 +175,20 @@ func (e hostErrors) err(asked int) error {
 	if count >= asked {
 		code = e.cause()
 	}
-	err := fault.New(code, "%d host(s) had errors", count)
-	if len(e.hints) == 1 { // one advice fits all
-		for hint := range e.hints {
-			err.Hint = hint
-		}
+	return fault.New(code, "%d host(s) had errors", count).WithHint("%s", e.hint())
+}
+
+// maxHints is how much advice is told at once.
+const maxHints = 3
+
+// hint is the advice for all that failed.
+func (e hostErrors) hint() string {
+	var hints []string
+	for hint, hosts := range e.hints {
+		hints = append(hints, strings.ReplaceAll(hint, nobody, hosts.WithoutPorts().String()))
 	}
-	return err
+	slices.Sort(hints)
+	return strings.ReplaceAll(strings.Join(hints[:min(len(hints), maxHints)], "; "), "?; ", "? ")
 }
 
 // cause is a code that says as much as all failures have in common: that of the

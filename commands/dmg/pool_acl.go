@@ -2,8 +2,10 @@ package dmg
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -176,10 +178,21 @@ func parseACL(r io.Reader, name string) ([]string, error) {
 	return entries, nil
 }
 
+// reasonOf is an error of a file without the operation and the path, which stand
+// before it.
+func reasonOf(err error) error {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Err
+	}
+	return err
+}
+
 func readACL(path string) ([]string, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fault.Wrap(fault.Usage, err, "cannot read the access control list")
+		return nil, fault.Wrap(fault.Usage, reasonOf(err), "cannot read access control list %s", path).
+			WithHint("write one entry on each line of a file, such as A::zoe@:rw, or begin with `dmg pool get-acl POOL -O FILE`")
 	}
 	defer f.Close()
 	return parseACL(f, path)
@@ -210,7 +223,7 @@ func parsePrincipal(text string) (string, error) {
 		name += "@"
 	}
 	if why := principalProblem(name); why != "" {
-		return "", fault.New(fault.Usage, "cannot use principal %q: %s", brief(text), why)
+		return "", fault.New(fault.Usage, "cannot use principal %q: %s", brief(text), why).WithHint("write it as u:zoe@ or g:lab@")
 	}
 	return kind + ":" + name, nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"daosbox/cluster/fault"
 	"daosbox/commands/control"
+	"daosbox/engine/drpc"
 
 	"github.com/spf13/cobra"
 )
@@ -93,7 +94,8 @@ func runPoolGetACL(ctx context.Context, a *app, o poolGetACLOptions) error {
 func writeNew(path string, data []byte, replace bool) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), ".dmg-*")
 	if err != nil {
-		return fault.Wrap(fault.Unknown, err, "cannot write %s", path)
+		return fault.Wrap(fault.Unknown, reasonOf(err), "cannot write %s", path).
+			WithHint("the directory %s must exist and be yours to write", filepath.Dir(path))
 	}
 	defer os.Remove(f.Name())
 	_, err = f.Write(data)
@@ -115,6 +117,10 @@ func writeNew(path string, data []byte, replace bool) (err error) {
 // changeACL sends a change and shows the list as it is then.
 func changeACL(ctx context.Context, a *app, verb string, method control.Method[control.PoolACLReq, control.ACL], req *control.PoolACLReq) error {
 	acl, err := ask(ctx, a, "pool "+verb+"-acl", method, req)
+	if fault.StatusOf(err) == int32(drpc.StatusNonexist) && fault.Of(err) != fault.NotFound && req.Principal != "" {
+		return fault.New(fault.NotFound, "pool %s-acl failed: pool %q has no entry for %s", verb, req.ID, req.Principal).
+			WithStatus(fault.StatusOf(err)).WithHint("see the entries with `dmg pool get-acl %s`", req.ID)
+	}
 	if err != nil {
 		return err
 	}
@@ -173,7 +179,8 @@ that its principal has. "dmg pool get-acl --help" tells how entries are written.
 // givenEntries are those of the file or the one entry, never both.
 func givenEntries(a *app, file, entry string) ([]string, error) {
 	if (file == "") == (entry == "") {
-		return nil, fault.New(fault.Usage, "cannot update an access control list: give either --acl-file or --entry")
+		return nil, fault.New(fault.Usage, "cannot update an access control list: it takes either --acl-file or --entry").
+			WithHint("write --entry A::zoe@:rw, or --acl-file FILE with one entry on each line")
 	}
 	if file != "" {
 		return readACL(a.Path(file))

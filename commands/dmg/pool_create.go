@@ -195,6 +195,9 @@ func (o *poolCreateOptions) planLabel(_ *app, plan *poolPlan) error {
 	return checkLabel(req.Label)
 }
 
+// creating names the command in its errors.
+const creating = "pool create"
+
 func runPoolCreate(ctx context.Context, a *app, o poolCreateOptions) error {
 	plan, err := o.plan(a)
 	if err != nil {
@@ -206,10 +209,10 @@ func runPoolCreate(ctx context.Context, a *app, o poolCreateOptions) error {
 	a.say("Creating pool %s: %s", plan.req.Label, plan.mode)
 	if plan.share > 0 {
 		if err := plan.resolve(ctx, a); err != nil {
-			return failed("pool create", err)
+			return err
 		}
 	}
-	resp, err := ask(ctx, a, "pool create", control.PoolCreate, plan.req)
+	resp, err := ask(ctx, a, creating, control.PoolCreate, plan.req)
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func (p *poolPlan) resolve(ctx context.Context, a *app) error {
 	scan := askHosts(ctx, a, client, "pool create: storage scan", hosts.Hosts(), control.StorageScan, control.StorageScanReq{Usage: true, MemRatio: p.req.MemRatio})
 	if err := scan.err(); err != nil {
 		scan.failed.print(a.Stderr)
-		return fault.Wrap(fault.Of(err), err, "cannot tell what is free on %s", scan.failed.all)
+		return failed(creating, fault.Wrap(fault.Of(err), err, "cannot tell what is free on %s", scan.failed.all))
 	}
 	var found []control.StorageScanResp
 	for _, answer := range scan.answers {
@@ -191,10 +191,11 @@ func (p *poolPlan) resolve(ctx context.Context, a *app) error {
 		ranks.Add(m.Rank)
 	}
 	p.req.TierBytes, err = shareOf(p.share, p.req.MemRatio, freeOf(found), ranks)
-	if err == nil {
-		p.noticesOfShare(a)
+	if err != nil {
+		return failed(creating, err)
 	}
-	return err
+	p.noticesOfShare(a)
+	return nil
 }
 
 func (p *poolPlan) noticesOfShare(a *app) {
@@ -208,7 +209,7 @@ func (p *poolPlan) noticesOfShare(a *app) {
 // members are the ranks that the pool will use, with the hosts they live on.
 func (p *poolPlan) members(ctx context.Context, a *app) ([]cluster.Member, error) {
 	req := &control.SystemQueryReq{Target: p.req.Target, States: cluster.StatesAvailable}
-	resp, err := ask(ctx, a, "system query", control.SystemQuery, req)
+	resp, err := ask(ctx, a, creating, control.SystemQuery, req)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +222,7 @@ func (p *poolPlan) members(ctx context.Context, a *app) ([]cluster.Member, error
 		return false
 	})
 	if missing.Len() > 0 || len(members) == 0 {
-		return nil, fault.New(fault.NotFound, "cannot use rank(s) %s: not joined", missing).WithHint("see the ranks with `dmg system query`")
+		return nil, failed(creating, fault.New(fault.NotFound, "cannot use rank(s) %s: not joined", missing).WithHint("see the ranks with `dmg system query`"))
 	}
 	return members, nil
 }

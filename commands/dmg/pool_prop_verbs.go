@@ -81,7 +81,7 @@ func wantedProps(list string) ([]uint32, error) {
 			return nil, err
 		}
 		if slices.Contains(numbers, row.Number) {
-			return nil, fault.New(fault.Usage, "cannot get pool property %s twice", row.Name)
+			return nil, fault.New(fault.Usage, "cannot get pool property %s twice", row.Name).WithHint("name it once")
 		}
 		numbers = append(numbers, row.Number)
 	}

@@ -122,7 +122,7 @@ func parseProps(lists []string, creating bool) ([]control.PoolProperty, error) {
 				return nil, err
 			}
 			if slices.ContainsFunc(properties, func(q control.PoolProperty) bool { return q.Number == p.Number }) {
-				return nil, fault.New(fault.Usage, "cannot set pool property %s twice", p.Name)
+				return nil, fault.New(fault.Usage, "cannot set pool property %s twice", p.Name).WithHint("give it one value")
 			}
 			properties = append(properties, p)
 		}
@@ -136,7 +136,8 @@ func parseProp(key, value string, creating bool) (control.PoolProperty, error) {
 		return control.PoolProperty{}, err
 	}
 	if row.ReadOnly {
-		return control.PoolProperty{}, fault.New(fault.Usage, "cannot set pool property %s: it is read-only", p.name)
+		return control.PoolProperty{}, fault.New(fault.Usage, "cannot set pool property %s: it is read-only", p.name).
+			WithHint("it is for `dmg pool get-prop` only")
 	}
 	if p.atCreate && !creating {
 		return control.PoolProperty{}, fault.New(fault.Usage, "cannot set pool property %s: it is fixed when the pool is created", p.name).
@@ -178,7 +179,7 @@ func (p poolProp) parse(row drpc.PoolProp, value string) (*pb.PoolProperty, erro
 		value = strconv.FormatUint(bytes, 10)
 	}
 	message, err := row.Parse(value)
-	if err != nil || p.words == nil || slices.Contains(p.words, row.Text(message)) {
+	if p.words == nil || err == nil && slices.Contains(p.words, row.Text(message)) {
 		return message, err
 	}
 	return nil, fault.New(fault.Usage, "cannot set pool property %s: %q is not allowed", p.name, brief(value)).

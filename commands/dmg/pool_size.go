@@ -103,7 +103,8 @@ func parsePoolSize(text string) (poolSize, error) {
 	}
 	percent, err := strconv.ParseUint(strings.TrimSpace(number), 10, 8)
 	if err != nil || percent < 1 || percent > 100 {
-		return poolSize{}, fault.New(fault.Usage, "cannot read size %q: a share is a whole number from 1%% to 100%%", brief(text))
+		return poolSize{}, fault.New(fault.Usage, "cannot read size %q: a share is a whole number from 1%% to 100%%", brief(text)).
+			WithHint("write a share such as 50%%, or a total such as 500GB")
 	}
 	return poolSize{Percent: percent}, nil
 }
