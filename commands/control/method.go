@@ -139,12 +139,12 @@ var (
 
 // Rows lists the whole API in the order of the declaration.
 func Rows() []Row {
-	return []Row{
+	return append([]Row{
 		StorageScan.row(), StorageFormat.row(), SmdQuery.row(), NetworkScan.row(), SetLogMasks.row(), RelayFan.row(),
 		PrepShutdown.row(), StopRanks.row(), StartRanks.row(), EngineCall.row(),
 		SystemJoin.row(), SystemEvent.row(), LeaderQuery.row(), SystemQuery.row(), SystemStop.row(), SystemStart.row(),
 		SystemGetProp.row(), AttachInfo.row(),
 		PoolCreate.row(), PoolDestroy.row(), PoolList.row(), PoolQuery.row(), PoolGetProp.row(), PoolSetProp.row(),
 		PoolGetACL.row(), PoolUpdateACL.row(), PoolReplaceACL.row(), PoolDeleteACL.row(), PoolEvict.row(),
-	}
+	}, administerRows()...)
 }

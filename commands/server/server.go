@@ -134,6 +134,7 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 	s.serveHost()
 	s.serveSystem()
 	s.servePools()
+	s.serveAdminister()
 	s.serveRelay()
 	if missing := s.mux.Missing(); len(missing) > 0 {
 		// Callers are told so; the rest of the API is no worse for it.

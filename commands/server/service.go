@@ -316,7 +316,7 @@ var carried = map[drpc.Method]bool{
 func (s *server) engineCall(ctx context.Context, _ control.Caller, req *control.EngineCallReq, _ control.Report) (control.EngineCallResp, error) {
 	m := drpc.Method(req.Method)
 	info, ok := m.Info()
-	if !ok || !carried[m] {
+	if !ok || !carried[m] && !slices.Contains(targetCalls, m) {
 		return control.EngineCallResp{}, fault.New(fault.Refused, "cannot carry %s to an engine: it is no call of the management service", m)
 	}
 	call, reply := info.Request(), info.Reply()
