@@ -85,7 +85,7 @@ func read(path string) ([]byte, error) {
 	defer f.Close()
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
-		return nil, fault.Wrap(fault.Config, err, "cannot read the configuration")
+		return nil, fault.Wrap(fault.Config, err, "cannot read the configuration").WithHint("name a file with -o")
 	}
 	return data, nil
 }

@@ -55,7 +55,8 @@ func (a *app) openLog() error {
 	}
 	f, err := os.OpenFile(a.Path(a.logFile), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return fault.Wrap(fault.Usage, err, "cannot open the log file")
+		return fault.Wrap(fault.Usage, reasonOf(err), "cannot open log file %s", a.Path(a.logFile)).
+			WithHint("its directory must exist, and you must be allowed to write there")
 	}
 	a.log = f
 	file := cli.DaemonLog(f, cli.LevelTrace, a.JSONLog)
@@ -110,7 +111,7 @@ func (a *app) client(hosts string) (*control.Client, error) {
 	if !cfg.Transport.AllowInsecure {
 		files := pki.Files{CA: cfg.Transport.CACert, Cert: cfg.Transport.Cert, Key: cfg.Transport.Key}
 		if a.identity, err = pki.Load(files, pki.Admin); err != nil {
-			return nil, err
+			return nil, a.builtIn(err)
 		}
 		dialer.TLS = a.identity.ClientTLS()
 		if dir := a.ticketDir(); dir != "" {
@@ -120,6 +121,15 @@ func (a *app) client(hosts string) (*control.Client, error) {
 	}
 	a.conn = &control.Client{Dialer: dialer, System: cfg.Name, Servers: cfg.HostList, Log: a.Log, Waiting: a.wait}
 	return a.conn, nil
+}
+
+// builtIn says, of an error about certificates, that no configuration named them.
+func (a *app) builtIn(err error) error {
+	if path, _ := a.findConfig(); path != "" {
+		return err
+	}
+	return fault.Wrap(fault.Of(err), err, "no configuration file is there").
+		WithHint("name it with -o, or write daos_control.yml with the servers and certificates of the system; `dmg config check` shows what holds")
 }
 
 // patience is how long the management service may be without an answer before the

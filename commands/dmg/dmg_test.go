@@ -100,6 +100,12 @@ func TestConfigCheck(t *testing.T) {
 		is.True(strings.HasPrefix(r.stdout, "no file found: the built-in values hold\n"))
 	}
 	is.True(runIn(t, t.TempDir(), 0, currentName, false, "-o", "missing.yml", "config", "check").exit != cli.OK)
+	if _, err := os.Stat("/etc/daos"); os.IsNotExist(err) {
+		r = runIn(t, t.TempDir(), 0, currentName, false, "system", "query")
+		is.Equal(r.exit, cli.Permission)
+		is.True(strings.Contains(r.stderr, "no configuration file is there: cannot use certificates: /etc/daos/certs/"))
+		is.True(strings.Contains(r.stderr, "HINT: dmg: name it with -o"))
+	}
 }
 
 // Who has the wrong certificate, or none, is told so.

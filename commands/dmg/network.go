@@ -38,7 +38,7 @@ named; hosts that have the same are shown once.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return runNetworkScan(cmd.Context(), a, o) },
 	}
 	cmd.Flags().StringVarP(&o.provider, "provider", "p", "", "only this `provider`, or all (default: each server's own)")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd
 }

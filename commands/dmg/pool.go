@@ -37,9 +37,9 @@ func poolCommand(a *app) *cobra.Command {
 
 // poolVerb makes a verb on an existing pool, which its first argument names. names
 // are the arguments that follow; one in brackets may be left out.
-func poolVerb(use, short string, names ...string) (*cobra.Command, *control.Target) {
+func poolVerb(a *app, use, short string, names ...string) (*cobra.Command, *control.Target) {
 	line := strings.Join(append([]string{use, "POOL"}, names...), " ")
-	cmd := &cobra.Command{Use: line, Short: short, Args: cobra.ArbitraryArgs}
+	cmd := &cobra.Command{Use: line, Short: short, Args: cobra.ArbitraryArgs, ValidArgsFunction: a.completePools(nil)}
 	target := new(control.Target)
 	sysFlag(cmd, target)
 	return cmd, target
@@ -96,7 +96,7 @@ type poolDestroyOptions struct {
 
 func poolDestroyCommand(a *app) *cobra.Command {
 	var o poolDestroyOptions
-	cmd, target := poolVerb("destroy", "destroy a pool and all that is in it")
+	cmd, target := poolVerb(a, "destroy", "destroy a pool and all that is in it")
 	cmd.Long = `Destroy a pool and give its storage back. What it holds is lost, and nobody asks again.
 A pool that has containers needs --recursive, one that clients are connected to --force.`
 	cmd.Example = examples("dmg pool destroy blue", "dmg pool destroy blue --recursive --force")
@@ -122,7 +122,7 @@ func runPoolDestroy(ctx context.Context, a *app, o poolDestroyOptions) error {
 }
 
 func poolEvictCommand(a *app) *cobra.Command {
-	cmd, target := poolVerb("evict", "close all handles of a pool")
+	cmd, target := poolVerb(a, "evict", "close all handles of a pool")
 	cmd.Long = `Disconnect all clients of a pool: their next operations fail, and they must connect again.`
 	cmd.Example = examples("dmg pool evict blue")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

@@ -38,7 +38,7 @@ type poolGetACLOptions struct {
 
 func poolGetACLCommand(a *app) *cobra.Command {
 	var o poolGetACLOptions
-	cmd, target := poolVerb("get-acl", "show the access control list of a pool")
+	cmd, target := poolVerb(a, "get-acl", "show the access control list of a pool")
 	cmd.Long = `Show who may do what with a pool. The list is printed as a file that overwrite-acl and
 update-acl take: one entry TYPE:FLAGS:PRINCIPAL:PERMISSIONS on each line.
 
@@ -133,7 +133,7 @@ func changeACL(ctx context.Context, a *app, verb string, method control.Method[c
 
 func poolOverwriteACLCommand(a *app) *cobra.Command {
 	var file string
-	cmd, target := poolVerb("overwrite-acl", "replace the access control list of a pool")
+	cmd, target := poolVerb(a, "overwrite-acl", "replace the access control list of a pool")
 	cmd.Long = `Replace the access control list of a pool by that of a file, as get-acl prints it.`
 	cmd.Example = examples("dmg pool overwrite-acl blue --acl-file blue.acl")
 	cmd.Flags().StringVarP(&file, "acl-file", "a", "", "`file` with the entries, one on each line (required)")
@@ -156,7 +156,7 @@ func poolOverwriteACLCommand(a *app) *cobra.Command {
 
 func poolUpdateACLCommand(a *app) *cobra.Command {
 	var file, entry string
-	cmd, target := poolVerb("update-acl", "add entries to the access control list of a pool, or change them")
+	cmd, target := poolVerb(a, "update-acl", "add entries to the access control list of a pool, or change them")
 	cmd.Long = `Add entries to the access control list of a pool. An entry takes the place of the one
 that its principal has. "dmg pool get-acl --help" tells how entries are written.`
 	cmd.Example = examples("dmg pool update-acl blue --entry A::zoe@:rw", "dmg pool update-acl blue --acl-file blue.acl")
@@ -191,7 +191,7 @@ func givenEntries(a *app, file, entry string) ([]string, error) {
 
 func poolDeleteACLCommand(a *app) *cobra.Command {
 	var principal string
-	cmd, target := poolVerb("delete-acl", "take a principal out of the access control list of a pool")
+	cmd, target := poolVerb(a, "delete-acl", "take a principal out of the access control list of a pool")
 	cmd.Long = `Take the entry of a user, a group or OWNER@, GROUP@ or EVERYONE@ out of the access
 control list of a pool.`
 	cmd.Example = examples("dmg pool delete-acl blue --principal u:zoe@", "dmg pool delete-acl blue -p EVERYONE@")

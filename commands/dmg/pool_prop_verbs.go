@@ -14,7 +14,8 @@ import (
 )
 
 func poolSetPropCommand(a *app) *cobra.Command {
-	cmd, target := poolVerb("set-prop", "change properties of a pool", "KEY:VALUE[,KEY:VALUE...]")
+	cmd, target := poolVerb(a, "set-prop", "change properties of a pool", "KEY:VALUE[,KEY:VALUE...]")
+	cmd.ValidArgsFunction = a.completePools(completeProps(":", true))
 	cmd.Long = `Change properties of a pool. "dmg pool get-prop" lists them with their values; those that
 are fixed when the pool is created are refused. Values of several words are joined by a
 semicolon, which a shell wants quoted.`
@@ -42,7 +43,8 @@ func runPoolSetProp(ctx context.Context, a *app, req *control.PoolSetPropReq) er
 }
 
 func poolGetPropCommand(a *app) *cobra.Command {
-	cmd, target := poolVerb("get-prop", "show properties of a pool", "[KEY,KEY...]")
+	cmd, target := poolVerb(a, "get-prop", "show properties of a pool", "[KEY,KEY...]")
+	cmd.ValidArgsFunction = a.completePools(completeProps("", false))
 	cmd.Long = `Show all properties of a pool, or those that are named.`
 	cmd.Example = examples("dmg pool get-prop blue", "dmg pool get-prop blue label,rd_fac --json")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {

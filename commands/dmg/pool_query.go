@@ -23,7 +23,7 @@ type poolQueryOptions struct {
 
 func poolQueryCommand(a *app) *cobra.Command {
 	var o poolQueryOptions
-	cmd, target := poolVerb("query", "show the state and the space of a pool")
+	cmd, target := poolVerb(a, "query", "show the state and the space of a pool")
 	cmd.Long = `Show the state of a pool, its targets, its rebuild and the space of its tiers, with
 free space in total and of the fullest and emptiest target. Where a policy keeps the
 pool from healing itself, that is told.`

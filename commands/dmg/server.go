@@ -57,7 +57,7 @@ INFO, NOTE, WARN, ERROR, CRIT and FATAL. --streams chooses among debug messages,
 	cmd.Flags().StringVarP(&masks, "masks", "m", "", "`mask` LEVEL, or LEVEL,SUBSYSTEM=LEVEL,... as in ERR,RPC=DEBUG")
 	cmd.Flags().StringVarP(&streams, "streams", "d", "", "debug `streams`, as in md,io; empty for all")
 	cmd.Flags().StringVarP(&subsystems, "subsystems", "s", "", "`subsystems` that log less than errors, as in rpc,mgmt; empty for all")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd
 }

@@ -21,8 +21,9 @@ asks every host of -l at the same time.`
 }
 
 // hostsFlag declares -l of a verb that asks hosts.
-func hostsFlag(cmd *cobra.Command, hosts *string) {
+func hostsFlag(a *app, cmd *cobra.Command, hosts *string) {
 	cmd.Flags().StringVarP(hosts, hostListFlag, "l", "", "`hosts` to ask, as in node[1-8]:10001 (default: hostlist of the configuration)")
+	_ = cmd.RegisterFlagCompletionFunc(hostListFlag, a.completeHosts)
 }
 
 // relayFlag declares --relay of a verb whose request servers may pass on.

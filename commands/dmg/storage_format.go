@@ -47,7 +47,7 @@ of the rank was lost and replaced.`,
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show the result of each device")
 	cmd.Flags().BoolVar(&o.force, "force", false, "format what is formatted already, stopping its engines")
 	cmd.Flags().BoolVar(&o.replace, "replace", false, "let the engine of one host take its former rank again after its metadata was lost")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	return cmd
 }
 

@@ -37,7 +37,7 @@ func (o *smdOptions) addFlags(a *app, cmd *cobra.Command, subject string) {
 	cmd.Flags().Uint32VarP(&o.rank, "rank", "r", uint32(hostlist.NilRank), "only this `rank`")
 	cmd.Flags().Lookup("rank").DefValue = "0" // help shows no default: it is all
 	cmd.Flags().StringVarP(&o.uuid, "uuid", "u", "", "only the "+subject+" with this `UUID`")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	relayFlag(a, cmd)
 }
 

@@ -38,7 +38,7 @@ storage are one row. "dmg storage query usage" tells what of it is used.`,
 	}
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "list each device")
 	cmd.Flags().BoolVarP(&o.health, "nvme-health", "n", false, "show the health of each SSD")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd
 }

@@ -40,7 +40,7 @@ on the share of it that is held in memory (--mem-ratio).
 	}
 	cmd.Flags().BoolVarP(&o.usable, "show-usable", "u", false, "where metadata lives on SSDs: show what pools can use instead of what is free")
 	cmd.Flags().StringVar(&o.memRatio, "mem-ratio", "", "with --show-usable: `share` of metadata that is held in memory (default 100%)")
-	hostsFlag(cmd, &o.hosts)
+	hostsFlag(a, cmd, &o.hosts)
 	relayFlag(a, cmd)
 	return cmd
 }

@@ -42,6 +42,7 @@ one that works.`,
 	cmd.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show each rank with its place and the reason of its state")
 	cmd.Flags().BoolVar(&o.notOK, "not-ok", false, "only ranks that are not joined")
 	cmd.Flags().StringVar(&o.states, "with-states", "", "only ranks in one of these `states`, as in stopped,excluded")
+	_ = cmd.RegisterFlagCompletionFunc("with-states", completeStates)
 	return cmd
 }
 
