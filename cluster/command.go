@@ -123,6 +123,10 @@ func (c Command) Encode() ([]byte, error) {
 	if len(data) > maxCommand {
 		return nil, fault.New(fault.TooLarge, "cannot apply a command of %d bytes: at most %d are allowed", len(data), maxCommand)
 	}
+	// An entry that some replica cannot read would stop them all, again and again.
+	if _, err := DecodeCommand(data); err != nil {
+		return nil, fault.New(fault.Usage, "cannot apply a command that cannot be read again: %v", err)
+	}
 	return data, nil
 }
 

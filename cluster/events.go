@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"context"
+	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"daosbox/cluster/fault"
 )
@@ -70,6 +72,20 @@ func (s *Service) HandleRankDead(ctx context.Context, rank Rank, incarnation uin
 	return row, nil
 }
 
+// Reason makes a text from elsewhere fit for the info of a member: valid UTF-8 of
+// bounded length.
+func Reason(text string) string {
+	text = strings.ToValidUTF8(text, "\uFFFD")
+	if len(text) <= maxText {
+		return text
+	}
+	cut := maxText
+	for !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut]
+}
+
 // HandleEngineDied acts on the report of a server that its engine's process has
 // ended (engine_died): the rank is Errored, the message its reason. The group map
 // stays: whether the rank is gone is for SWIM to say.
@@ -79,10 +95,7 @@ func (s *Service) HandleEngineDied(ctx context.Context, rank Rank, incarnation u
 		return MemberResult{}, err
 	}
 	defer cancel()
-	if len(msg) > maxText {
-		msg = msg[:maxText]
-	}
-	return s.applyOne(ctx, l, EngineDied{Rank: rank, Incarnation: incarnation, Message: msg})
+	return s.applyOne(ctx, l, EngineDied{Rank: rank, Incarnation: incarnation, Message: Reason(msg)})
 }
 
 func (s *Service) applyOne(ctx context.Context, l *lead, body Body) (MemberResult, error) {

@@ -13,7 +13,9 @@ import (
 // acknowledged. If it voted at once, it could make a replica leader that lacks
 // entries which only the lost disk and a third replica held. So an empty replica
 // votes only for others that are as empty as itself (a new system) until it has
-// caught up with a leader.
+// caught up with a leader. With such a vote it takes the system for new, and votes
+// as any other from then on: if all replicas of a new system stopped before the
+// first entries were known to be committed, none could be elected otherwise.
 
 // freshKey is set in the stable store while the replica has never caught up.
 var freshKey = []byte("daosbox-fresh")
@@ -85,10 +87,10 @@ func (f *freshness) look() {
 	_ = f.clear()
 }
 
-// clear takes the mark away: the replica has caught up, or leads.
+// clear takes the mark away: the replica has caught up, or leads, or takes the
+// system for new. No lock is held while the disk is waited for; to do it twice does
+// no harm.
 func (f *freshness) clear() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if !f.is.Load() {
 		return nil
 	}
@@ -110,6 +112,7 @@ type voteGuard struct {
 	out    chan raft.RPC
 	quit   chan struct{}
 	done   chan struct{}
+	votes  sync.WaitGroup
 }
 
 func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger, every time.Duration) *voteGuard {
@@ -122,6 +125,7 @@ func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger, e
 func (g *voteGuard) stop() {
 	close(g.quit)
 	<-g.done
+	g.votes.Wait()
 }
 
 // Consumer implements raft.Transport.
@@ -150,7 +154,7 @@ func (g *voteGuard) run() {
 				continue
 			}
 			select {
-			case g.out <- rpc:
+			case g.out <- g.noteVote(rpc):
 			case <-g.quit:
 				return
 			}
@@ -186,6 +190,31 @@ func (g *voteGuard) refuse(rpc raft.RPC) bool {
 		return true
 	}
 	return false
+}
+
+// noteVote has a vote of a fresh replica for one as empty as itself take its mark
+// away before the candidate hears of the vote. What it returns goes to raft.
+func (g *voteGuard) noteVote(rpc raft.RPC) raft.RPC {
+	if _, ok := rpc.Command.(*raft.RequestVoteRequest); !ok || !g.fresh.is.Load() {
+		return rpc
+	}
+	inner := rpc
+	answer := make(chan raft.RPCResponse, 1)
+	inner.RespChan = answer
+	g.votes.Go(func() {
+		select {
+		case got := <-answer:
+			vote, ok := got.Response.(*raft.RequestVoteResponse)
+			if ok && vote.Granted {
+				if err := g.fresh.clear(); err != nil {
+					vote.Granted = false // not given as long as it is not noted
+				}
+			}
+			rpc.Respond(got.Response, got.Error)
+		case <-g.quit:
+		}
+	})
+	return inner
 }
 
 // tellEvery keeps a replica that waits from filling the log.

@@ -93,12 +93,12 @@ func (s *Service) stepUp(l *lead) {
 }
 
 func (s *Service) tryStepUp(l *lead) error {
-	if err := waitCtx(l.ctx, l.raft.Barrier(s.cfg.Timers.Apply)); err != nil {
-		return s.raftFault(l.ctx, err, "catch up with the log")
-	}
 	// A majority chose this replica, with the log it has.
 	if err := s.fresh.clear(); err != nil {
 		return storeFault(s.cfg.Dir, err)
+	}
+	if err := waitCtx(l.ctx, l.raft.Barrier(s.cfg.Timers.Apply)); err != nil {
+		return s.raftFault(l.ctx, err, "catch up with the log")
 	}
 	return s.cfg.OnLead(context.WithValue(l.ctx, leadKey{}, l))
 }
