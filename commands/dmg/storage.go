@@ -2,6 +2,7 @@ package dmg
 
 import (
 	"fmt"
+	"io"
 	"slices"
 
 	"daosbox/cluster/hostlist"
@@ -51,6 +52,28 @@ func newStorageAnswer(failed hostErrors, groups []group[storage.HostStorage], vi
 		answer.HostStorage[g.hash] = storageGroup{g.value, g.hosts}
 	}
 	return answer
+}
+
+// showStorage shows what hosts answered, those together that are the same, and
+// returns the error of the command. body prints the groups, of which there is one at
+// least.
+func (r *replies[T]) showStorage(a *app, answers []answer[storage.HostStorage], same func(storage.HostStorage) any, body func(io.Writer, []group[storage.HostStorage])) error {
+	groups, err := gather(answers, same)
+	if err != nil {
+		return err
+	}
+	a.Show(newStorageAnswer(r.failed, groups, r.via), func(w io.Writer) {
+		r.failed.print(w)
+		if len(groups) > 0 {
+			body(w, groups)
+		}
+	})
+	return r.err()
+}
+
+// each prints every group below its hosts.
+func each(body func(io.Writer, storage.HostStorage)) func(io.Writer, []group[storage.HostStorage]) {
+	return func(w io.Writer, groups []group[storage.HostStorage]) { printEach(w, groups, body) }
 }
 
 // sameStorage reduces storage to what hosts must agree in to be shown as one:

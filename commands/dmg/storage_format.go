@@ -91,21 +91,11 @@ func runStorageFormat(ctx context.Context, a *app, o *storageFormatOptions) erro
 		some := slices.ContainsFunc(one.value.Storage.SCMMountPoints, func(m storage.MountPoint) bool { return m.Info == success })
 		got.failPartly(one.host, formatFaults(one.value), some)
 	}
-	groups, err := gather(answers, sameStorage)
-	if err != nil {
-		return err
+	body := printFormatSummary
+	if o.verbose {
+		body = each(printFormat)
 	}
-	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
-		got.failed.print(w)
-		switch {
-		case len(groups) == 0:
-		case o.verbose:
-			printEach(w, groups, printFormat)
-		default:
-			printFormatSummary(w, groups)
-		}
-	})
-	return got.err()
+	return got.showStorage(a, answers, sameStorage, body)
 }
 
 // success is the result of a device that was formatted.

@@ -51,30 +51,16 @@ func runStorageScan(ctx context.Context, a *app, o *storageScanOptions) error {
 	if err != nil {
 		return err
 	}
-	same := sameInSummary
+	same, body := sameInSummary, printScanSummary
 	switch {
 	case o.health:
-		same = sameInOrder // each SSD's health is its own
-	case o.verbose, a.JSON:
-		same = sameStorage // ranks are told
+		same, body = sameInOrder, each(printHealth) // each SSD's health is its own
+	case o.verbose:
+		same, body = sameStorage, each(printStorage) // ranks are told
+	case a.JSON:
+		same = sameStorage
 	}
-	groups, err := gather(storages(got.answers), same)
-	if err != nil {
-		return err
-	}
-	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
-		got.failed.print(w)
-		switch {
-		case len(groups) == 0:
-		case o.verbose:
-			printEach(w, groups, printStorage)
-		case o.health:
-			printEach(w, groups, printHealth)
-		default:
-			printScanSummary(w, groups)
-		}
-	})
-	return got.err()
+	return got.showStorage(a, storages(got.answers), same, body)
 }
 
 func storages(answers []answer[control.StorageScanResp]) []answer[storage.HostStorage] {

@@ -67,15 +67,9 @@ func runStorageUsage(ctx context.Context, a *app, o *storageUsageOptions) error 
 	if !a.JSON {
 		same = sameUsage
 	}
-	groups, err := gather(storages(got.answers), same)
-	if err != nil {
-		return err
-	}
-	a.Show(newStorageAnswer(got.failed, groups, got.via), func(w io.Writer) {
-		got.failed.print(w)
+	return got.showStorage(a, storages(got.answers), same, func(w io.Writer, groups []group[storage.HostStorage]) {
 		printUsage(a, w, o.usable, groups)
 	})
-	return got.err()
 }
 
 // metaOnSSD reports whether a host keeps metadata on SSDs.
