@@ -48,7 +48,7 @@ func table() []personality {
 		{name: "daos_server", link: true, summary: "daemon of a storage node: devices, engines, management service", run: server.Run},
 		{name: "daos_server_helper", old: []string{"daos_admin"}, link: true, summary: "privileged helper of daos_server", run: helper.Run},
 		{name: "dmg", old: []string{"daos_shell"}, link: true, summary: "administer a system: one command, many servers", run: dmg.Run},
-		{name: "sandbox", summary: "a whole system on this machine, without hardware or root", run: sandbox.Run},
+		{name: "sandbox", summary: "a whole system on this machine, without hardware or root", run: runSandbox},
 		{name: "version", summary: "print the version",
 			synopsis: "[--json]", about: []string{"Print the version, and the newest DAOS release whose interfaces it speaks."}, run: runVersion},
 		{name: "wire", summary: "look at the protocol between servers, agents and dmg", run: wire.Run},
@@ -97,6 +97,11 @@ func box(ctx context.Context, t *cli.Tool, args []string) cli.Exit {
 	}
 	return t.Finish(fault.New(fault.Usage, "unknown command %q: it is none of %s", args[0], strings.Join(names(), ", ")).
 		WithHint("see `daosbox --help`"))
+}
+
+// runSandbox tells the sandbox the names of the table, which it has links for.
+func runSandbox(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit {
+	return sandbox.Run(ctx, env, name, args, append([]string{"daosbox"}, links()...))
 }
 
 func lookup(name string) (personality, bool) {

@@ -62,6 +62,7 @@ func plain(hosts, ranks int) upOptions {
 func TestFilesAreGoodConfigurations(t *testing.T) {
 	for _, o := range []upOptions{plain(1, 1), plain(3, 2), {hosts: 2, ranks: 1, scm: 4, insecure: true}} {
 		is := is.New(t)
+		o.links = []string{"daosbox", "dmg", "daos_shell"}
 		b := testBox(t, o)
 		mounts := map[string]bool{}
 		ports := map[int]bool{}
@@ -92,11 +93,14 @@ func TestFilesAreGoodConfigurations(t *testing.T) {
 		control, _, err := config.OpenControl(b.controlConfig(), config.ControlOverrides{})
 		is.NoErr(err)
 		is.Equal(control.HostList, b.controls(o.hosts))
-		for _, name := range personalities {
+		for _, name := range o.links {
 			target, err := os.Readlink(filepath.Join(b.bin(), name))
 			is.NoErr(err)
 			is.Equal(target, b.Executable)
 		}
+		entries, err := os.ReadDir(b.bin())
+		is.NoErr(err)
+		is.Equal(len(entries), len(o.links))
 	}
 }
 

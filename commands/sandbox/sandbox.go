@@ -17,12 +17,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Run runs the verb that args name.
-func Run(ctx context.Context, env *cli.Env, name string, args []string) cli.Exit {
+// Run runs the verb that args name. links are the names by which a sandbox's bin
+// leads to the executable.
+func Run(ctx context.Context, env *cli.Env, name string, args, links []string) cli.Exit {
 	t := cli.NewTool(env, name)
 	root := cli.NewRoot(t, "a whole system on this machine, without hardware or root")
 	root.RunE = cli.Group(name, root.Short).RunE
-	root.AddCommand(newUp(t), newStatus(t), newDown(t), newDemo(t), newFault(t))
+	root.AddCommand(newUp(t, links), newStatus(t), newDown(t), newDemo(t), newFault(t))
 	return cli.Execute(ctx, t, root, t.Globals("d"), args)
 }
 

@@ -26,6 +26,8 @@ type upOptions struct {
 	noAgent  bool
 	timeout  time.Duration
 
+	// links are the names in bin.
+	links []string
 	// changed tells which flags were given.
 	changed func(name string) bool
 }
@@ -49,8 +51,8 @@ func (o *upOptions) addFlags(cmd *cobra.Command) {
 	fs.DurationVar(&o.timeout, "timeout", defaultTimeout, "how long all of it may take")
 }
 
-func newUp(t *cli.Tool) *cobra.Command {
-	var o upOptions
+func newUp(t *cli.Tool, links []string) *cobra.Command {
+	o := upOptions{links: links}
 	cmd := &cobra.Command{
 		Use:   "up --dir DIR",
 		Short: "bring the system up: make it, or go on with the data it has",
@@ -140,7 +142,7 @@ func prepare(t *cli.Tool, l layout, o upOptions) (*box, func(), error) {
 		return nil, nil, err
 	}
 	b := &box{Tool: t, layout: l, manifest: m, line: newProgressLine(t.Env)}
-	if err := b.make(); err != nil {
+	if err := b.make(o.links); err != nil {
 		unlock()
 		return nil, nil, err
 	}
@@ -201,7 +203,7 @@ func (o upOptions) agree(m *manifest, l layout) error {
 
 // make writes what is missing of the sandbox's files. The manifest is first, so
 // that down finds whatever this run leaves.
-func (b *box) make() error {
+func (b *box) make(links []string) error {
 	before, err := readManifest(b.layout)
 	switch {
 	case fault.Of(err) == fault.NotFound:
@@ -221,5 +223,5 @@ func (b *box) make() error {
 			return err
 		}
 	}
-	return write(b.layout, b.manifest, b.Executable)
+	return write(b.layout, b.manifest, b.Executable, links)
 }

@@ -13,16 +13,13 @@ import (
 	"daosbox/cluster/pki"
 )
 
-// personalities are the names that a sandbox's bin has links for.
-var personalities = []string{"daosbox", "daos_server", "daos_server_helper", "daos_engine_emulator", "daos_agent", "dmg"}
-
 // write makes the files of a sandbox that are missing. What is there stays, since
 // users edit configurations; only the files that list the hosts follow a growth.
-func write(l layout, m manifest, executable string) error {
+func write(l layout, m manifest, executable string, links []string) error {
 	if err := l.mkdirs(m); err != nil {
 		return err
 	}
-	if err := linkAll(l, executable); err != nil {
+	if err := linkAll(l, executable, links); err != nil {
 		return err
 	}
 	if !m.Insecure {
@@ -54,12 +51,12 @@ func writeMissing(path, text string) error {
 	return writeFile(path, []byte(text), 0o644)
 }
 
-// linkAll makes bin lead to the executable, also after it moved.
-func linkAll(l layout, executable string) error {
+// linkAll makes the names in bin lead to the executable, also after it moved.
+func linkAll(l layout, executable string, links []string) error {
 	if _, err := os.Stat(executable); err != nil {
 		return fault.Wrap(fault.Internal, err, "cannot find this executable").WithHint("it was replaced while it ran; run it again")
 	}
-	for _, name := range personalities {
+	for _, name := range links {
 		path := filepath.Join(l.bin(), name)
 		if target, err := os.Readlink(path); err == nil && target == executable {
 			continue
