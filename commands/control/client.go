@@ -36,6 +36,7 @@ type Client struct {
 
 	mu     sync.Mutex
 	conns  map[string]*kept
+	closed bool
 	leader string
 }
 
@@ -57,10 +58,16 @@ func (c *Client) Close() {
 		_ = conn.Close()
 	}
 	c.conns = nil
+	c.closed = true
 }
 
 // Call asks the server at addr. report may be nil.
 func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Method[Req, Resp], req *Req, report Report) (Resp, error) {
+	return call(ctx, c, addr, method, req, report, 0)
+}
+
+// call is Call that gives the connection no more than connect, when that is set.
+func call[Req, Resp any](ctx context.Context, c *Client, addr string, method Method[Req, Resp], req *Req, report Report, connect time.Duration) (Resp, error) {
 	var resp Resp
 	c.prepare(req)
 	body, err := encoding.Marshal(req)
@@ -72,7 +79,7 @@ func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Met
 		ctx, cancel = context.WithTimeout(ctx, method.Timeout)
 		defer cancel()
 	}
-	conn, fresh, err := c.conn(ctx, addr)
+	conn, fresh, err := c.connect(ctx, addr, connect)
 	if err != nil {
 		return resp, err
 	}
@@ -81,7 +88,7 @@ func Call[Req, Resp any](ctx context.Context, c *Client, addr string, method Met
 		// A kept connection may have died unnoticed; the server saw nothing of
 		// an idempotent request that it could answer differently.
 		c.finish(addr, conn, err)
-		if conn, _, err = c.conn(ctx, addr); err != nil {
+		if conn, _, err = c.connect(ctx, addr, connect); err != nil {
 			return resp, err
 		}
 		resp, err = converse(ctx, conn, addr, method, body, report)
@@ -187,6 +194,22 @@ func (c *Client) prepare(req any) {
 	}
 }
 
+// connect is conn within a time of its own. A server that is paused accepts a
+// connection and then says nothing: who could ask another must not wait for it.
+func (c *Client) connect(ctx context.Context, addr string, limit time.Duration) (*wire.Conn, bool, error) {
+	if limit <= 0 {
+		return c.conn(ctx, addr)
+	}
+	short, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	conn, fresh, err := c.conn(short, addr)
+	if err != nil && ctx.Err() == nil && short.Err() != nil {
+		err = fault.New(fault.Unreachable, "cannot connect to host %s: it did not answer within %v", addr, limit).
+			WithHint("is daos_server there hung or paused? see its log")
+	}
+	return conn, fresh, err
+}
+
 // conn is a connection to addr, which finish must get back; fresh when no call was
 // made on it before.
 func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh bool, err error) {
@@ -212,6 +235,9 @@ func (c *Client) conn(ctx context.Context, addr string) (conn *wire.Conn, fresh 
 	idle := c.takeIdle()
 	defer func() { closeAll(idle) }() // without the lock
 	defer c.mu.Unlock()
+	if c.closed {
+		return conn, true, nil // used once and closed by finish
+	}
 	if first := c.conns[addr]; first != nil {
 		first.calls++
 		idle = append(idle, conn)
@@ -302,13 +328,13 @@ func Ask[Req, Resp any](ctx context.Context, c *Client, method Method[Req, Resp]
 			search.again()
 			continue
 		}
-		resp, err := Call(ctx, c, addr, method, req, report)
+		resp, err := call(ctx, c, addr, method, req, report, search.connectTime())
 		if err == nil {
 			c.remember(addr)
 			return resp, nil
 		}
-		if ctx.Err() != nil && search.lastErr != nil {
-			return resp, search.timedOut(ctx)
+		if ctx.Err() != nil {
+			return resp, search.cutOff(ctx, addr, method.Name)
 		}
 		if !search.learn(addr, err) {
 			return resp, err
@@ -451,6 +477,30 @@ func (s *search) verdict() error {
 		err.Hint = "is daos_server running there? see its log"
 	}
 	return err
+}
+
+// The first round leaves a server that does not even connect quickly; later ones
+// give it more, should all be slow.
+const (
+	firstConnect = 1500 * time.Millisecond
+	lastConnect  = 12 * time.Second
+)
+
+// connectTime is what a server may take to connect; a single one may take all.
+func (s *search) connectTime() time.Duration {
+	if len(s.all) < 2 {
+		return 0
+	}
+	return min(firstConnect<<min(s.rounds-1, 4), lastConnect)
+}
+
+// cutOff is the error of a call that was under way when its caller's time was over.
+func (s *search) cutOff(ctx context.Context, addr, method string) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return fault.New(fault.Canceled, "cannot go on waiting for the answer of host %s to %s: canceled", addr, method)
+	}
+	return fault.New(fault.Timeout, "cannot wait longer for the answer of host %s to %s", addr, method).
+		WithHint("it may still be at work on it: see its log, and `dmg system query` for ranks that hang")
 }
 
 func (s *search) timedOut(ctx context.Context) error {

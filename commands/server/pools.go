@@ -82,6 +82,10 @@ func (s *server) poolCreate(ctx context.Context, _ control.Caller, req *control.
 	}
 	req.UUID = id.String()
 	held, unlock, err := service.LockPool(ctx, req.UUID, "create")
+	if fault.Of(err) == fault.PoolLocked {
+		// A former attempt of the same request is still being dealt with.
+		return resp, fault.Wrap(fault.NotReady, err, "cannot create pool %q yet", req.Label)
+	}
 	if err != nil {
 		return resp, err
 	}
@@ -91,8 +95,12 @@ func (s *server) poolCreate(ctx context.Context, _ control.Caller, req *control.
 	if err != nil {
 		return resp, err
 	}
-	if known, err := view.Pool(req.UUID); err == nil {
+	if known, err := view.Pool(req.UUID); err == nil && known.State == cluster.PoolReady {
 		return s.createdBefore(ctx, known)
+	} else if err == nil {
+		if view, err = s.forget(ctx, service, known); err != nil {
+			return resp, err
+		}
 	}
 	call, err := s.createCall(view, req)
 	if err != nil {
@@ -190,15 +198,21 @@ func (s *server) askToCreate(ctx context.Context, service *cluster.Service, call
 	}
 }
 
-// createdBefore answers the repetition of a create.
-func (s *server) createdBefore(ctx context.Context, pool *cluster.PoolRecord) (control.PoolCreateResp, error) {
-	if pool.State != cluster.PoolReady {
-		if err := s.removePool(ctx, pool, nil); err != nil {
-			return control.PoolCreateResp{}, err
-		}
-		return control.PoolCreateResp{}, fault.New(fault.NotReady, "cannot create pool %q yet: a former attempt was just cleaned up", pool.Label).
-			WithStatus(int32(drpc.StatusAgain))
+// forget cleans up what is left of a creation whose leader was lost, so that it can
+// begin anew. What cannot be cleaned up yet makes the client come again.
+func (s *server) forget(ctx context.Context, service *cluster.Service, pool *cluster.PoolRecord) (*cluster.View, error) {
+	done, err := service.Apply(ctx, "", cluster.DestroyPool{UUID: pool.UUID})
+	if err == nil {
+		err = s.removePool(ctx, done.Pool, nil)
 	}
+	if err != nil && fault.Of(err) != fault.NotFound {
+		return nil, fault.Wrap(fault.NotReady, err, "cannot create pool %q yet: a former attempt is not cleaned up", pool.Label)
+	}
+	return service.Read(ctx)
+}
+
+// createdBefore answers the repetition of a create that went well.
+func (s *server) createdBefore(ctx context.Context, pool *cluster.PoolRecord) (control.PoolCreateResp, error) {
 	answer, err := s.queryEngines(ctx, pool, drpc.QueryDefault)
 	if err != nil {
 		return control.PoolCreateResp{}, err
@@ -255,6 +269,13 @@ func (s *server) poolDestroy(ctx context.Context, _ control.Caller, req *control
 		return control.Empty{}, err
 	}
 	defer unlock()
+	// Its state may have changed before the lock was ours.
+	if view, err = service.Read(ctx); err != nil {
+		return control.Empty{}, err
+	}
+	if pool, err = view.Pool(pool.UUID); err != nil {
+		return control.Empty{}, err
+	}
 	if pool.State == cluster.PoolReady {
 		report(control.Progress{Subject: pool.Label, Text: "closing", Total: 3})
 		if err := s.closePool(ctx, pool, req); err != nil {
@@ -278,7 +299,8 @@ func (s *server) closePool(ctx context.Context, pool *cluster.PoolRecord, req *c
 			err = drpc.StatusError(answer.GetStatus())
 		}
 		if err != nil && !gone(err) {
-			return fault.Wrap(fault.Of(err), err, "cannot destroy pool %q: its containers cannot be listed", pool.Label)
+			return fault.Wrap(fault.Of(err), err, "cannot destroy pool %q: its containers cannot be listed", pool.Label).
+				WithHint("repeat with --recursive --force to destroy it with whatever is in it")
 		}
 		if n := len(answer.GetContainers()); n > 0 {
 			return fault.New(codeHasContainers, "cannot destroy pool %q: it has %d container(s)", pool.Label, n).
@@ -306,7 +328,7 @@ func (s *server) closePool(ctx context.Context, pool *cluster.PoolRecord, req *c
 // gone reports whether the engines do not know a pool (any more).
 func gone(err error) bool {
 	switch fault.StatusOf(err) {
-	case int32(drpc.StatusNonexist), int32(drpc.StatusShutdown):
+	case int32(drpc.StatusNonexist), int32(drpc.StatusNotReplica):
 		return true
 	}
 	return false

@@ -202,7 +202,13 @@ func (s *server) finish(ctx context.Context, uuid string) error {
 	if err != nil {
 		return err
 	}
-	return s.removePool(ctx, pool, nil)
+	// Recorded before an engine is asked: a late event of the pool's service must
+	// not make what is being destroyed Ready.
+	done, err := service.Apply(ctx, "", cluster.DestroyPool{UUID: pool.UUID})
+	if err != nil {
+		return err
+	}
+	return s.removePool(ctx, done.Pool, nil)
 }
 
 // pushGroupMap tells one engine of the group map; it tells the others.
@@ -269,7 +275,7 @@ func (s *server) callAny(ctx context.Context, m drpc.Method, req, resp proto.Mes
 			continue
 		}
 		asked[member.Addr] = true
-		answer, e := control.Call(ctx, s.client, member.Addr, control.EngineCall, &control.EngineCallReq{Method: int32(m), Body: body}, nil)
+		answer, e := s.callRemote(ctx, member.Addr, m, body)
 		if e == nil {
 			s.log.Debug("another host's engine carried a call", "method", m, "host", member.Addr)
 			return proto.Unmarshal(answer.Body, resp)
@@ -283,18 +289,72 @@ func (s *server) callAny(ctx context.Context, m drpc.Method, req, resp proto.Mes
 		WithHint("start ranks with `dmg system start`; see them with `dmg system query`")
 }
 
+// Times of an engine that is there. One that hangs answers neither a ping nor a
+// group update, and must not hold the service: another one is asked then.
+const (
+	pingTime        = 2 * time.Second
+	groupUpdateTime = 5 * time.Second
+)
+
+// callRemote has another host's engine carry out a call.
+func (s *server) callRemote(ctx context.Context, addr string, m drpc.Method, body []byte) (control.EngineCallResp, error) {
+	if m == drpc.MethodGroupUpdate {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, 2*groupUpdateTime)
+		defer cancel()
+	}
+	answer, err := control.Call(ctx, s.client, addr, control.EngineCall, &control.EngineCallReq{Method: int32(m), Body: body}, nil)
+	if m == drpc.MethodGroupUpdate {
+		err = hung(err)
+	}
+	return answer, err
+}
+
 // callLocal tries the engines of this host in order.
 func (s *server) callLocal(ctx context.Context, m drpc.Method, req, resp proto.Message) error {
 	err := error(fault.New(fault.InstanceNotReady, "cannot call %s: this host has no engine that runs", m))
 	for _, e := range s.engines {
-		if m == drpc.MethodGroupUpdate {
-			err = e.callRanked(ctx, m, req, resp)
-		} else {
-			err = e.call(ctx, m, req, resp)
+		if !s.trusted(e) {
+			continue
 		}
-		if err == nil || !notServed(err) {
+		if err = s.callOne(ctx, e, m, req, resp); err == nil || !notServed(err) {
 			return err
 		}
+	}
+	return err
+}
+
+// trusted leaves out an engine that the system has excluded: its process may be
+// there, but hung or cut off.
+func (s *server) trusted(e *localEngine) bool {
+	service := s.replica()
+	if service == nil {
+		return true
+	}
+	m := service.Local().Member(e.rank())
+	return m == nil || m.State&cluster.StatesAvailable != 0
+}
+
+// callOne has one engine carry out a call, if it answers at all. What an engine has
+// begun is not given to another, but for a group update, which may come twice.
+func (s *server) callOne(ctx context.Context, e *localEngine, m drpc.Method, req, resp proto.Message) error {
+	if m == drpc.MethodGroupUpdate {
+		ctx, cancel := context.WithTimeout(ctx, groupUpdateTime)
+		defer cancel()
+		return hung(e.callRanked(ctx, m, req, resp))
+	}
+	ping, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	if err := hung(e.call(ping, drpc.MethodPingRank, nil, new(pb.DaosResp))); err != nil {
+		return err
+	}
+	return e.call(ctx, m, req, resp)
+}
+
+// hung makes an engine that did not answer one that does not serve.
+func hung(err error) error {
+	if fault.Of(err) == fault.Timeout {
+		return fault.Wrap(fault.InstanceNotReady, err, "cannot use an engine that hangs")
 	}
 	return err
 }

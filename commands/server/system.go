@@ -251,7 +251,7 @@ func (s *server) record(ctx context.Context, service *cluster.Service, results [
 		if err != nil {
 			state = cluster.StateErrored
 		}
-		updates = append(updates, cluster.StateUpdate{Rank: r.Rank, State: state, Info: r.Msg})
+		updates = append(updates, cluster.StateUpdate{Rank: r.Rank, State: state, Info: cluster.Reason(r.Msg)})
 	}
 	if len(updates) == 0 {
 		return nil
