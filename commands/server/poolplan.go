@@ -10,6 +10,8 @@ import (
 	"daosbox/commands/control"
 	"daosbox/engine/drpc"
 	"daosbox/engine/drpc/pb"
+
+	"github.com/dustin/go-humanize"
 )
 
 // createCall turns the request into what the engines get: ranks chosen, sizes per
@@ -131,12 +133,16 @@ func (s *server) tierBytes(req *control.PoolCreateReq, ranks int) ([]uint64, err
 			continue
 		}
 		if tiers[i] < least*targets {
-			return nil, fault.New(fault.Usage, "cannot create pool %q with %d bytes of tier %d per rank: the least is %d (%d per target)",
-				req.Label, tiers[i], i, least*targets, least).WithHint("ask for a larger size or fewer ranks")
+			return nil, fault.New(fault.Usage, "cannot create pool %q with %s of %s on each rank: the least is %s, %s for each of %d targets",
+				req.Label, humanize.IBytes(tiers[i]), tierNames[i], humanize.IBytes(least*targets), humanize.IBytes(least), targets).
+				WithHint("ask for a larger size or fewer ranks")
 		}
 	}
 	return tiers, nil
 }
+
+// tierNames are what people call the tiers.
+var tierNames = [...]string{"SCM (metadata)", "NVMe (data)"}
 
 // faultTree is the compressed tree of the fault domains of the members.
 func faultTree(view *cluster.View, members []*cluster.Member) ([]uint32, error) {
