@@ -17,10 +17,17 @@ func list(t *cli.Tool, args []string) error {
 	if len(args) > 0 {
 		return fault.New(fault.Usage, "unexpected argument %q after --list", args[0])
 	}
-	for _, name := range links() {
-		fmt.Fprintln(t.Stdout, name)
-	}
+	showLines(t, links())
 	return nil
+}
+
+// showLines is the answer of a switch that lists names or files.
+func showLines(t *cli.Tool, lines []string) {
+	t.Show(lines, func(w io.Writer) {
+		for _, line := range lines {
+			fmt.Fprintln(w, line)
+		}
+	})
 }
 
 func links() []string {
@@ -48,13 +55,14 @@ func install(t *cli.Tool, args []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fault.Wrap(fault.Permission, err, "cannot make %s", dir)
 	}
+	made := []string{}
+	defer func() { showLines(t, made) }()
 	for _, name := range links() {
-		if err := link(t.Executable, filepath.Join(dir, name), symbolic); err != nil {
+		path := filepath.Join(dir, name)
+		if err := link(t.Executable, path, symbolic); err != nil {
 			return err
 		}
-		if _, err := io.WriteString(t.Stdout, filepath.Join(dir, name)+"\n"); err != nil {
-			return err
-		}
+		made = append(made, path)
 	}
 	return nil
 }

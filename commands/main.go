@@ -5,7 +5,9 @@ package commands
 import (
 	"context"
 	"fmt"
+	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"daosbox/cluster/fault"
@@ -74,28 +76,51 @@ func Main(ctx context.Context, env *cli.Env) cli.Exit {
 
 // box is the executable under its own name.
 func box(ctx context.Context, t *cli.Tool, args []string) cli.Exit {
-	if len(args) == 0 {
-		usage(t)
+	var leading []string // --json before a command is the command's
+	for ; len(args) > 0 && isJSON(args[0]); args = args[1:] {
+		leading = append(leading, args[0])
+	}
+	if len(args) > 0 {
+		if p, ok := lookup(args[0]); ok {
+			return p.run(ctx, t.Env, args[0], append(leading, args[1:]...))
+		}
+	}
+	words := slices.DeleteFunc(slices.Clone(args), isJSON)
+	t.JSON = len(leading) > 0 || len(words) < len(args)
+	if len(words) == 0 && t.JSON {
+		return t.Finish(fault.New(fault.Usage, "cannot run \"daosbox\" alone: it needs one of the commands %s", strings.Join(names(), ", ")).
+			WithHint("see `daosbox --help`"))
+	}
+	if len(words) == 0 {
+		usage(t.Stderr)
 		return cli.Usage
 	}
-	switch args[0] {
+	return boxSwitch(ctx, t, words[0], words[1:])
+}
+
+// isJSON reports whether a word asks for the answer as JSON.
+func isJSON(word string) bool { return word == "--json" || word == "-j" }
+
+// boxSwitch runs one of the switches that the executable has under its own name.
+func boxSwitch(ctx context.Context, t *cli.Tool, word string, args []string) cli.Exit {
+	switch word {
 	case "-h", "--help", "help":
-		t.Env.Stderr = t.Stdout
-		usage(t)
-		return cli.OK
+		exit := t.Finish(nil) // the envelope, if asked for, stands before the help
+		usage(t.Stdout)
+		return exit
 	case "--version":
-		return runVersion(ctx, t.Env, "version", args[1:])
+		if t.JSON {
+			args = append([]string{"--json"}, args...)
+		}
+		return runVersion(ctx, t.Env, "version", args)
 	case "--list":
-		return t.Finish(list(t, args[1:]))
+		return t.Finish(list(t, args))
 	case "--install":
-		return t.Finish(install(t, args[1:]))
+		return t.Finish(install(t, args))
 	case "--man":
-		return t.Finish(man(ctx, t, args[1:]))
+		return t.Finish(man(ctx, t, args))
 	}
-	if p, ok := lookup(args[0]); ok {
-		return p.run(ctx, t.Env, args[0], args[1:])
-	}
-	return t.Finish(fault.New(fault.Usage, "unknown command %q: it is none of %s", args[0], strings.Join(names(), ", ")).
+	return t.Finish(fault.New(fault.Usage, "unknown command %q: it is none of %s", word, strings.Join(names(), ", ")).
 		WithHint("see `daosbox --help`"))
 }
 
@@ -126,8 +151,7 @@ func names() []string {
 	return all
 }
 
-func usage(t *cli.Tool) {
-	w := t.Stderr
+func usage(w io.Writer) {
 	fmt.Fprintln(w, "usage: daosbox COMMAND [ARGUMENT...]   or through a link named after the command")
 	fmt.Fprintln(w)
 	for _, p := range table() {
@@ -135,6 +159,7 @@ func usage(t *cli.Tool) {
 	}
 	fmt.Fprintln(w, "\n  --list                 print the names that --install links")
 	fmt.Fprintln(w, "  --install [-s] DIR     make a link for each in DIR (hard links; -s: symbolic links)")
+	fmt.Fprintln(w, "  --json, -j             with these: print one JSON document: response, error, status")
 	fmt.Fprintln(w, "\nA system to play with: daosbox sandbox up --dir /tmp/box --hosts 3")
 }
 

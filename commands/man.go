@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -22,40 +21,42 @@ func man(ctx context.Context, t *cli.Tool, args []string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fault.Wrap(fault.Permission, err, "cannot make %s", dir)
 	}
-	if err := writePage(t, filepath.Join(dir, "daosbox.8"), boxManual()); err != nil {
+	written := []string{filepath.Join(dir, "daosbox.8")}
+	if err := writePage(written[0], boxManual()); err != nil {
 		return err
 	}
 	for _, p := range table() {
-		if err := p.man(ctx, t, dir); err != nil {
+		path, err := p.man(ctx, t, dir)
+		if err != nil {
 			return err
 		}
+		written = append(written, path)
 	}
+	showLines(t, written)
 	return nil
 }
 
-// man writes the page of one tool.
-func (p personality) man(ctx context.Context, t *cli.Tool, dir string) error {
+// man writes the page of one tool and returns its path.
+func (p personality) man(ctx context.Context, t *cli.Tool, dir string) (string, error) {
 	called := p.name
 	if !p.link {
 		called = "daosbox " + p.name
 	}
 	path := filepath.Join(dir, strings.ReplaceAll(called, " ", "-")+".8")
 	if len(p.about) > 0 {
-		return writePage(t, path, cli.PlainManual(called, p.summary, p.synopsis, p.about...))
+		return path, writePage(path, cli.PlainManual(called, p.summary, p.synopsis, p.about...))
 	}
 	if exit := p.run(ctx, t.Env, p.name, []string{"manpage", "--as", called, "--output", path}); exit != cli.OK {
-		return fault.New(fault.Internal, "cannot write the manual page of %s", called)
+		return "", fault.New(fault.Internal, "cannot write the manual page of %s", called)
 	}
-	_, err := fmt.Fprintln(t.Stdout, path)
-	return err
+	return path, nil
 }
 
-func writePage(t *cli.Tool, path, page string) error {
+func writePage(path, page string) error {
 	if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
 		return fault.Wrap(fault.Permission, err, "cannot write the manual page")
 	}
-	_, err := io.WriteString(t.Stdout, path+"\n")
-	return err
+	return nil
 }
 
 // boxManual is the page of the executable under its own name.
@@ -68,6 +69,6 @@ func boxManual() string {
 		"One executable holds all tools. It is the one whose name it is called by, through a link, or else the one that its first argument names:",
 		list.String(),
 		"The names daos_shell and daos_admin of earlier releases mean dmg and daos_server_helper.",
-		"`daosbox --list` prints the names that want links; `daosbox --install [-s] DIR` makes them in DIR, hard links or, with -s, symbolic ones.",
+		"`daosbox --list` prints the names that want links; `daosbox --install [-s] DIR` makes them in DIR, hard links or, with -s, symbolic ones. With --json they, too, answer with one document {response, error, status}.",
 	)
 }

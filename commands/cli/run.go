@@ -82,12 +82,23 @@ func Execute(ctx context.Context, t *Tool, root *cobra.Command, globals *pflag.F
 	}
 	attach(root, globals)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError(cmd, err) })
+	enveloped := OK
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, words []string) {
+		t.JSON = t.JSON || wantsJSON(args) && globals.Lookup("json") != nil
+		enveloped = t.Finish(nil) // before the help, where scripts know it
+		t.JSON = false
+		help(cmd, words)
+	})
 	words, err := leading(root, args)
 	if err == nil {
 		t.applyGlobals()
 		root.SetArgs(append([]string{}, words...)) // nil would mean the process's own
 		root.PersistentPreRun = func(*cobra.Command, []string) { t.applyGlobals() }
 		err = root.ExecuteContext(ctx)
+	}
+	if enveloped != OK {
+		return enveloped
 	}
 	if err != nil && !t.JSON && wantsJSON(args) && globals.Lookup("json") != nil {
 		t.JSON = true // the flags could not be parsed, the envelope is promised all the same
