@@ -216,6 +216,9 @@ func runPoolCreate(ctx context.Context, a *app, o poolCreateOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.metaSize != "" && !resp.MDonSSDActive {
+		a.Notice("metadata does not live on SSDs in this system: the sizes became those of SCM and NVMe")
+	}
 	a.Show(resp, func(w io.Writer) { printCreated(w, &resp) })
 	return nil
 }

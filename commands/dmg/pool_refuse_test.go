@@ -238,6 +238,21 @@ func TestPoolShare(t *testing.T) {
 	is.True(strings.Contains(errs, "cannot list the devices of engine 0"))
 }
 
+// TestPoolMetadata: sizes for metadata on SSDs, where there is none, are told to be
+// those of SCM and NVMe.
+func TestPoolMetadata(t *testing.T) {
+	is := is.New(t)
+	f := newFakePools()
+	s := startPools(t, f, false)
+	args := []string{"pool", "create", "blue", "--meta-size=6GB", "--data-size=94GB", "-u", "zoe", "-g", "lab"}
+	exit, _, errs := s.run(t, args...)
+	is.Equal(exit, cli.OK)
+	is.True(strings.Contains(errs, "NOTICE: dmg: metadata does not live on SSDs in this system"))
+	f.created.MDonSSDActive = true
+	_, _, errs = s.run(t, args...)
+	is.Equal(errs, "")
+}
+
 func TestShareOf(t *testing.T) {
 	const gib = 1 << 30
 	scm := func(usable uint64, devices ...storage.NVMeController) control.StorageScanResp {
