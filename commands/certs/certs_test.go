@@ -123,8 +123,8 @@ func TestWrongUse(t *testing.T) {
 		{[]string{"init", "--dir", "x", "--days", "99999"}, cli.Usage, "1 to 36500"},
 		{[]string{"issue", "--dir", "x", "--role", "root"}, cli.Usage, `role "root"`},
 		{[]string{"issue", "--dir", "x"}, cli.Usage, "say which with --role"},
-		{[]string{"issue", "--dir", "x", "--role", "agent"}, cli.Permission, "x does not exist"},
-		{[]string{"status", "--dir", "x"}, cli.Permission, "x does not exist"},
+		{[]string{"issue", "--dir", "x", "--role", "agent"}, cli.Failed, "x does not exist"},
+		{[]string{"status", "--dir", "x"}, cli.Failed, "x does not exist"},
 		{[]string{"status", "--dir", "x", "--warn-days", "-1"}, cli.Usage, "-1 days"},
 		{[]string{"status", "--dir", ""}, cli.Usage, "missing flag: --dir"},
 	} {

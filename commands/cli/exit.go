@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"daosbox/cluster/fault"
 )
@@ -57,16 +56,12 @@ func exitOfCode(code fault.Code) Exit {
 		return TimedOut
 	case fault.NoLeader, fault.NotLeader, fault.NotReplica:
 		return NoLeader
-	case fault.Permission, fault.Certificate:
+	case fault.Permission, fault.Certificate, fault.CertificateUnreadable, fault.CertificateInvalid:
 		return Permission
 	case fault.Refused, fault.AlreadyFormatted:
 		return Refused
 	}
-	// Certificates that the inherited fault table numbers.
-	if slices.Contains([]fault.Code{fault.CertificateMissing, fault.CertificateUnreadable, fault.CertificateInvalid}, code) {
-		return Permission
-	}
-	return Failed
+	return Failed // also for fault.CertificateMissing: nobody forbids what is not there
 }
 
 // derMisc is the status of an error that no engine numbered (drpc.md §10.1).

@@ -102,7 +102,7 @@ func TestConfigCheck(t *testing.T) {
 	is.True(runIn(t, t.TempDir(), 0, currentName, false, "-o", "missing.yml", "config", "check").exit != cli.OK)
 	if _, err := os.Stat("/etc/daos"); os.IsNotExist(err) {
 		r = runIn(t, t.TempDir(), 0, currentName, false, "system", "query")
-		is.Equal(r.exit, cli.Permission)
+		is.Equal(r.exit, cli.Failed)
 		is.True(strings.Contains(r.stderr, "no configuration file is there: cannot use certificates: /etc/daos/certs/"))
 		is.True(strings.Contains(r.stderr, "HINT: dmg: name it with -o"))
 	}
@@ -115,6 +115,7 @@ func TestCertificates(t *testing.T) {
 	r := s.run("-i", "storage", "scan", "-l", s.list(1))
 	is.Equal(r.exit, cli.Failed)
 	is.True(strings.Contains(r.stdout, "server requires TLS"))
+	is.Equal(s.run("-i", "system", "query").exit, r.exit) // the same cause
 	is.True(strings.Contains(r.stderr, "HINT: dmg: use certificates at the client"))
 
 	s.configure(pki.Agent, 1)
@@ -122,7 +123,7 @@ func TestCertificates(t *testing.T) {
 	is.Equal(r.exit, cli.Permission)
 	is.True(strings.Contains(r.stderr, "agent"))
 	is.NoErr(os.Remove(s.files(pki.Agent).Key))
-	is.Equal(s.run("storage", "scan").exit, cli.Permission)
+	is.Equal(s.run("storage", "scan").exit, cli.Failed)
 
 	plain := scanSite(t, false)
 	plain.certs = s.certs
