@@ -122,7 +122,7 @@ func TestRefusedRequests(t *testing.T) {
 		"too many hosts":   {plain(251, 1), fault.Usage},
 		"no ranks":         {plain(1, 0), fault.Usage},
 		"no memory":        {upOptions{hosts: 1, ranks: 1}, fault.Usage},
-		"even replicas":    {upOptions{hosts: 3, ranks: 1, scm: 1, replicas: 2}, fault.EvenReplicas},
+		"even replicas":    {upOptions{hosts: 3, ranks: 1, scm: 1, replicas: 2}, fault.Usage},
 		"replicas > hosts": {upOptions{hosts: 1, ranks: 1, scm: 1, replicas: 3}, fault.Usage},
 		"0 replicas":       {upOptions{hosts: 1, ranks: 1, scm: 1, changed: all}, fault.Usage},
 		"bad port":         {upOptions{hosts: 1, ranks: 1, scm: 1, port: 70000}, fault.Usage},

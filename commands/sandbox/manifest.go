@@ -88,7 +88,7 @@ func (m manifest) check() error {
 	case m.Replicas < 1 || m.Replicas > m.Hosts:
 		return fault.New(fault.Usage, "cannot make %d replicas on %d host(s)", m.Replicas, m.Hosts).WithHint("--replicas takes an odd number up to that of the hosts")
 	case m.Replicas%2 == 0:
-		return fault.New(fault.EvenReplicas, "cannot make an even number of replicas (%d)", m.Replicas).
+		return fault.New(fault.Usage, "cannot make an even number of replicas (%d)", m.Replicas).
 			WithHint("an odd number survives as many failures with one replica less")
 	case m.SCMGiB < 1 || m.SCMGiB > 1024:
 		return fault.New(fault.Usage, "cannot make an SCM of %d GiB", m.SCMGiB).WithHint("--scm-size takes 1 to 1024")
