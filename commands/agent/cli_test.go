@@ -33,6 +33,38 @@ func TestVersion(t *testing.T) {
 	is.Equal(answer.Response.Name, "daos_agent")
 }
 
+// The -o of the other verbs is a configuration; who gives one here means that.
+func TestDumpKeepsConfigurations(t *testing.T) {
+	is := is.New(t)
+	s := startService(t, true)
+	dir := t.TempDir()
+	path := s.config(dir)
+	before, err := os.ReadFile(path)
+	is.NoErr(err)
+	for _, name := range []string{"daos_agent.yml", "agent.conf", "other.yaml"} {
+		is.NoErr(os.WriteFile(filepath.Join(dir, name), before, 0o644))
+		exit, _, errs := runVerb(t, dir, "-o", path, "dump-attachinfo", "-o", name)
+		is.Equal(exit, cli.Refused)
+		is.True(strings.Contains(errs, "it is a configuration file"))
+		is.True(strings.Contains(errs, "HINT: daos_agent: the -o of a configuration stands before the verb: daos_agent -o "+name))
+		after, err := os.ReadFile(filepath.Join(dir, name))
+		is.NoErr(err)
+		is.Equal(after, before)
+	}
+	exit, _, errs := runVerb(t, dir, "-o", path, "dump-attachinfo", "--force", "-o", "other.yaml")
+	is.Equal(exit, cli.OK)
+	is.Equal(errs, "")
+	exit, _, _ = runVerb(t, dir, "-o", path, "dump-attachinfo", "-o", "new.yml") // nothing is lost
+	is.Equal(exit, cli.OK)
+	for range 2 { // a list is replaced, whatever it is called
+		exit, _, _ = runVerb(t, dir, "-o", path, "dump-attachinfo", "-o", "list")
+		is.Equal(exit, cli.OK)
+	}
+	is.NoErr(os.WriteFile(filepath.Join(dir, "empty"), nil, 0o644)) // as of mktemp
+	exit, _, _ = runVerb(t, dir, "-o", path, "dump-attachinfo", "-o", "empty")
+	is.Equal(exit, cli.OK)
+}
+
 func TestDumpAttachInfo(t *testing.T) {
 	is := is.New(t)
 	s := startService(t, true)

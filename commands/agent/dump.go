@@ -14,21 +14,43 @@ import (
 	"daosbox/cluster/fault"
 	"daosbox/cluster/hostlist"
 	"daosbox/commands/cli"
+	"daosbox/commands/config"
 	"daosbox/commands/control"
 
 	"github.com/spf13/cobra"
 )
 
 func dumpCommand(t *cli.Tool, o *options) *cobra.Command {
-	output := ""
+	output, force := "", false
 	cmd := &cobra.Command{
 		Use:   "dump-attachinfo",
 		Short: "show the addresses of all ranks, as clients get them",
 		Args:  cli.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return dump(cmd.Context(), t, o, t.Path(output)) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path := t.Path(output)
+			if path != "" && !force && isConfig(path) {
+				return fault.New(fault.Refused, "cannot write the list to %s: it is a configuration file", path).
+					WithHint("the -o of a configuration stands before the verb: daos_agent -o %s dump-attachinfo; --force replaces the file", output)
+			}
+			return dump(cmd.Context(), t, o, path)
+		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write the list to this file instead of standard output")
+	cmd.Flags().BoolVar(&force, "force", false, "replace a file also when it is a configuration")
 	return cmd
+}
+
+// isConfig reports whether path is a file that somebody configures something with.
+// The other verbs take a configuration by -o, this one a file to write.
+func isConfig(path string) bool {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return false
+	}
+	if slices.Contains([]string{".yml", ".yaml"}, filepath.Ext(path)) {
+		return true
+	}
+	_, _, err := config.OpenAgent(path, config.AgentOverrides{})
+	return err == nil
 }
 
 // attachDump is the map with the keys that scripts know.
