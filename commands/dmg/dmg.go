@@ -51,6 +51,7 @@ Exit codes: ` + strings.Join(cli.ExitTable(), ", ") + `.`
 		networkCommand(a),
 		poolCommand(a),
 		serverCommand(a),
+		serverVersionCommand(a),
 		storageCommand(a),
 		systemCommand(a),
 		versionCommand(a),

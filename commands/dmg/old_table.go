@@ -37,7 +37,7 @@ const (
 
 // oldVerbs lists the commands of 0.4 to 1.3 that are spelled otherwise now.
 func oldVerbs() []oldVerb {
-	return []oldVerb{
+	return append([]oldVerb{
 		// Groups (0.4-1.3).
 		{old: "st", now: "storage"},
 		{old: "sy", now: "system"},
@@ -114,7 +114,7 @@ func oldVerbs() []oldVerb {
 		{old: "formatstorage", now: "storage format"},
 		{old: "updatestorage", gone: firmwareGone},
 		{old: "killrank", gone: "use `dmg system stop --ranks=N`"},
-	}
+	}, oldTargetVerbs()...)
 }
 
 // oldFlags lists the flags of 0.4 to 2.6 that are spelled otherwise now.
@@ -143,7 +143,7 @@ func oldFlags() []oldFlag {
 		{verb: "pool create", flag: "scm-ratio", value: true, now: "--tier-ratio=%s"},
 		{verb: "pool destroy", flag: "uuid", letter: "u", value: true, now: "%s"},
 		{verb: "pool query", flag: "show-disabled", letter: "b"},
-	}, oldPoolFlags()...)
+	}, append(oldPoolFlags(), oldTargetFlags()...)...)
 }
 
 // oldPoolFlags are the ways to name the pool, and the system, before 1.3.103.

@@ -32,6 +32,7 @@ func poolCommand(a *app) *cobra.Command {
 		poolSetPropCommand(a),
 		poolUpdateACLCommand(a),
 	)
+	group.AddCommand(targetCommands(a)...)
 	return group
 }
 

@@ -21,6 +21,7 @@ func systemCommand(a *app) *cobra.Command {
 		systemStartCommand(a),
 		systemStopCommand(a),
 	)
+	group.AddCommand(administerCommands(a)...)
 	return group
 }
 
