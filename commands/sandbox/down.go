@@ -25,6 +25,7 @@ import (
 type downOptions struct {
 	dir   string
 	purge bool
+	force bool
 }
 
 func newDown(t *cli.Tool) *cobra.Command {
@@ -34,11 +35,13 @@ func newDown(t *cli.Tool) *cobra.Command {
 		Short: "stop the system; its data stays for the next up",
 		Long: `Stop the system in order: first its ranks, then agent and servers. What does not
 end in time is killed. Data and configuration stay, and the next up goes on with
-them; --purge removes them.`,
+them; --purge removes them. Also processes of a sandbox whose sandbox.json is damaged
+or lost are found and stopped; --purge --force removes one that is damaged.`,
 		Args: cli.NoArgs,
 	}
 	dirFlag(t, cmd, &o.dir)
 	cmd.Flags().BoolVar(&o.purge, "purge", false, "remove the sandbox with all its data")
+	cmd.Flags().BoolVar(&o.force, "force", false, "with --purge: also when its sandbox.json is damaged")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return runDown(cmd.Context(), t, o) }
 	return cmd
 }
@@ -58,15 +61,20 @@ func runDown(ctx context.Context, t *cli.Tool, o downOptions) error {
 	if err != nil {
 		return err
 	}
-	b, err := openBox(t, l)
+	if o.force && !o.purge {
+		return fault.New(fault.Usage, "cannot use --force alone").WithHint("it is for --purge; down stops all processes without it")
+	}
+	b, damage, err := openToStop(t, l)
 	if err != nil {
 		return err
 	}
 	unlock, err := lock(l)
-	if err != nil {
+	switch {
+	case err == nil:
+		defer unlock()
+	case damage == nil || fault.Of(err) != fault.NotFound: // the directory may be gone
 		return err
 	}
-	defer unlock()
 	began := time.Now()
 	result := downResult{Dir: l.dir, Stopped: []string{}, Killed: []string{}}
 	err = b.stop(ctx, &result)
@@ -75,12 +83,55 @@ func runDown(ctx context.Context, t *cli.Tool, o downOptions) error {
 		err = unmountBelow(l.dir)
 	}
 	if err == nil && o.purge {
+		err = b.mayPurge(damage, o.force)
+	}
+	if err == nil && o.purge {
 		err = b.purge()
 		result.Purged = err == nil
 	}
 	result.Seconds = time.Since(began).Seconds()
 	t.Show(result, result.print)
 	return err
+}
+
+// openToStop is openBox for a sandbox to take down. The processes are known by their
+// command lines, so one that has lost its manifest can be stopped, too: damage says
+// then what is wrong with it, and the box has an empty one.
+func openToStop(t *cli.Tool, l layout) (b *box, damage, err error) {
+	b, err = openBox(t, l)
+	if err == nil {
+		return b, nil, nil
+	}
+	switch fault.Of(err) {
+	case fault.NotFound:
+		if running, _ := find(l); len(running) == 0 {
+			return nil, nil, err
+		}
+		err = fault.Wrap(fault.NotFound, err, "the manifest is lost").
+			WithHint("nothing tells what in %s is the sandbox's: remove it yourself", l.dir)
+	case fault.Corrupt:
+	default:
+		return nil, nil, err
+	}
+	t.Notice("%v", err)
+	return &box{Tool: t, layout: l, line: newProgressLine(t.Env)}, err, nil
+}
+
+// mayPurge refuses to remove a sandbox whose manifest does not say what it is. With
+// force a damaged one is the mark of a sandbox, and the hosts are those found.
+func (b *box) mayPurge(damage error, force bool) error {
+	if damage == nil {
+		return nil
+	}
+	if fault.Of(damage) != fault.Corrupt || !force {
+		return fault.Wrap(fault.Of(damage), damage, "cannot remove the sandbox")
+	}
+	for host := 1; host <= maxHosts; host++ {
+		if _, err := os.Lstat(b.host(host)); err == nil {
+			b.Hosts = host
+		}
+	}
+	return nil
 }
 
 func (r downResult) print(w io.Writer) {

@@ -210,6 +210,7 @@ func TestManifestOfAnotherPlaceOrBroken(t *testing.T) {
 	is.NoErr(os.WriteFile(moved.manifest(), []byte(`{"version":1,`), 0o644))
 	_, err = readManifest(moved)
 	is.Equal(fault.Of(err), fault.Corrupt)
+	is.True(strings.Contains(fault.HintOf(err), "sandbox down --dir "+moved.dir)) // there is a next step
 	is.NoErr(os.WriteFile(moved.manifest(), []byte(`{"version":2}`), 0o644))
 	_, err = readManifest(moved)
 	is.Equal(fault.Of(err), fault.Corrupt)

@@ -111,13 +111,13 @@ func readManifest(l layout) (manifest, error) {
 		return m, fault.Wrap(fault.Permission, err, "cannot read the sandbox")
 	}
 	if len(data) > maxManifest {
-		return m, fault.New(fault.Corrupt, "cannot use %s: it has %d bytes", l.manifest(), len(data))
+		return m, corrupt(l, fmt.Errorf("it has %d bytes", len(data)))
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, corrupt(l, err)
 	}
 	if m.Version != manifestVersion {
-		return m, fault.New(fault.Corrupt, "cannot use %s: it is of version %d, this is version %d", l.manifest(), m.Version, manifestVersion)
+		return m, corrupt(l, fmt.Errorf("it is of version %d, this is version %d", m.Version, manifestVersion))
 	}
 	if err := m.check(); err != nil {
 		return m, corrupt(l, err)
@@ -131,7 +131,7 @@ func readManifest(l layout) (manifest, error) {
 
 func corrupt(l layout, err error) error {
 	return fault.Wrap(fault.Corrupt, err, "cannot use %s", l.manifest()).
-		WithHint("it was edited or cut short; `daosbox sandbox` wrote it as JSON")
+		WithHint("put it back as it was; or `daosbox sandbox down --dir %s` stops what runs, and with --purge --force removes the sandbox", l.dir)
 }
 
 func writeManifest(l layout, m manifest) error {

@@ -54,6 +54,13 @@ func TestRecognize(t *testing.T) {
 	}
 }
 
+// server is a process with the command line of a server; it ends with its script.
+func server(l layout, host int, script *os.File) *exec.Cmd {
+	cmd := exec.Command("/bin/sh")
+	cmd.Args, cmd.Stdin = []string{"daos_server", "-s", "start", "-o", l.serverConfig(host)}, script
+	return cmd
+}
+
 // A process is found by its words, signalled through its handle, and gone once it
 // ended, also while its parent has not looked yet.
 func TestFindSignalGone(t *testing.T) {
@@ -64,8 +71,7 @@ func TestFindSignalGone(t *testing.T) {
 	script, feed, err := os.Pipe()
 	is.NoErr(err)
 	defer feed.Close()
-	cmd := exec.Command("/bin/sh")
-	cmd.Args, cmd.Stdin = []string{"daos_server", "-s", "start", "-o", l.serverConfig(4)}, script
+	cmd := server(l, 4, script)
 	is.NoErr(cmd.Start())
 	defer cmd.Process.Kill()
 	await(t, func() bool { found, err := find(l); return err == nil && len(found) == 1 })
@@ -83,6 +89,58 @@ func TestFindSignalGone(t *testing.T) {
 	other, err := find(layout{l.dir + "x"})
 	is.NoErr(err)
 	is.Equal(len(other), 0)
+}
+
+// Also a sandbox that lost its mind is stopped, and removed by who insists.
+func TestDownWithoutManifest(t *testing.T) {
+	for name, c := range map[string]struct {
+		damage func(l layout) error
+		code   fault.Code // of down --purge
+		forced fault.Code // of down --purge --force
+	}{
+		"damaged":       {func(l layout) error { return os.WriteFile(l.manifest(), []byte(`{"version":1,`), 0o644) }, fault.Corrupt, 0},
+		"another":       {func(l layout) error { return os.WriteFile(l.manifest(), []byte(`{"version":9}`), 0o644) }, fault.Corrupt, 0},
+		"lost":          {func(l layout) error { return os.Remove(l.manifest()) }, fault.NotFound, fault.NotFound},
+		"lost with all": {func(l layout) error { return os.RemoveAll(l.dir) }, fault.NotFound, fault.NotFound},
+	} {
+		t.Run(name, func(t *testing.T) {
+			is := is.New(t)
+			b := testBox(t, plain(2, 1))
+			script, feed, err := os.Pipe()
+			is.NoErr(err)
+			defer feed.Close()
+			start := func() *exec.Cmd {
+				cmd := server(b.layout, 2, script)
+				is.NoErr(cmd.Start())
+				await(t, func() bool { found, err := find(b.layout); return err == nil && len(found) == 1 })
+				return cmd
+			}
+			cmd := start()
+			is.NoErr(c.damage(b.layout))
+			ended := make(chan error)
+			go func() { ended <- cmd.Wait() }()
+			is.NoErr(runDown(t.Context(), b.Tool, downOptions{dir: b.dir}))
+			is.True(<-ended != nil) // by the signal
+			is.True(strings.Contains(b.Stderr.(*strings.Builder).String(), "NOTICE: sandbox: "))
+
+			cmd = start()
+			go func() { ended <- cmd.Wait() }()
+			err = runDown(t.Context(), b.Tool, downOptions{dir: b.dir, purge: true})
+			is.True(<-ended != nil)
+			is.Equal(fault.Of(err), c.code)
+			is.True(fault.HintOf(err) != "")
+			err = runDown(t.Context(), b.Tool, downOptions{dir: b.dir, purge: true, force: true})
+			if c.forced != 0 {
+				is.Equal(fault.Of(err), c.forced)
+				return
+			}
+			is.NoErr(err)
+			_, err = os.Stat(b.dir)
+			is.True(os.IsNotExist(err))
+		})
+	}
+	is := is.New(t)
+	is.Equal(fault.Of(runDown(t.Context(), testTool("/"), downOptions{dir: "/tmp", force: true})), fault.Usage)
 }
 
 // patience is longer than anything here takes, also on a loaded machine.
