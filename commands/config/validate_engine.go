@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 
@@ -69,11 +70,32 @@ func (v validator) fabric(key string, s *Server, e *Engine) {
 		v.bad(codeBadConfig, join(key, "fabric_iface_port"), "give a port; usual are 31416 and up", "the engine has no fabric port")
 	case port < 0 || port > 65535:
 		v.bad(codeBadConfig, join(key, "fabric_iface_port"), "use a port from 1 to 65535", "%d is no port", port)
+	case port == s.Port && sharesAddress(s, e):
+		at := join(key, "fabric_iface_port")
+		v.hint(v.source.position(at), at, "%d is the control port, too: daos_server and the engine would both want it on %s; usual are 31416 and up", port, e.FabricIface)
 	}
 	if n := len(e.SecondaryProviderEndpoints); n > 0 {
 		v.bad(codeBadConfig, join(key, "secondary_provider_endpoints"), "remove the key",
 			"%d secondary endpoints are given, but there is only one provider", n)
 	}
+}
+
+// sharesAddress reports whether the fabric of an engine is on an address that the
+// control API listens on. It looks at the host only where the configuration names
+// an address; what it cannot find out shares nothing.
+func sharesAddress(s *Server, e *Engine) bool {
+	if s.ControlAddr == "" {
+		return s.ControlIface == "" || s.ControlIface == e.FabricIface
+	}
+	iface, err := net.InterfaceByName(e.FabricIface)
+	if err != nil {
+		return false
+	}
+	addrs, err := iface.Addrs()
+	return err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		prefix, ok := a.(*net.IPNet)
+		return ok && prefix.IP.String() == s.ControlAddr
+	})
 }
 
 func splitList(text string) []string {

@@ -198,6 +198,38 @@ func TestEnvironmentHints(t *testing.T) {
 	is.True(!ok)
 }
 
+// A fabric on the control port works on paper only, unless it has another address.
+func TestFabricOnControlPort(t *testing.T) {
+	for _, c := range []struct {
+		top    string
+		hinted bool
+	}{
+		{"", false},
+		{"port: 31416\n", true},
+		{"port: 31416\ncontrol_iface: eth0\n", true},
+		{"port: 31416\ncontrol_iface: eth9\n", false},
+		{"port: 31416\ncontrol_addr: 127.0.0.1\n", true},
+		{"port: 31416\ncontrol_addr: 127.0.0.9\n", false},
+	} {
+		t.Run(c.top, func(t *testing.T) {
+			is := is.New(t)
+			doc := c.top + oneEngine("  storage: ["+ram+"]\n")
+			if strings.Contains(c.top, "control_addr") { // an interface that every host has
+				doc = strings.ReplaceAll(doc, "fabric_iface: eth0", "fabric_iface: lo")
+			}
+			is.True(strings.Contains(doc, "fabric_iface_port: 31416"))
+			_, hints, err := CheckServer("f", []byte(doc), ServerOverrides{})
+			is.NoErr(err)
+			is.Equal(len(hints) == 1, c.hinted)
+			if c.hinted {
+				is.Equal(hints[0].Key, "engines[0].fabric_iface_port")
+				is.True(hints[0].Line > 0)
+				is.True(strings.Contains(hints[0].Text, "31416 is the control port, too"))
+			}
+		})
+	}
+}
+
 // Class dir is for the emulated engine only.
 func TestClassDir(t *testing.T) {
 	dir := "  storage: [{class: dir, scm_mount: /m, scm_size: 1}]\n"
