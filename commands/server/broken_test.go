@@ -126,9 +126,9 @@ var breakages = []breakage{
 		exit: cli.Failed, says: []string{"control_raft", "it is empty"}, hint: "put a copy back"},
 	{name: "corrupt log of the database", damage: rewrite("HOST/scm/control_raft/*.wal", replaced("127.0.0.1", "127.0.0.9")),
 		exit: cli.Failed, says: []string{"control_raft"}, hint: "HOST/scm/control_raft"},
-	{name: "no certificate", damage: moved("server.crt"), exit: cli.Permission, says: []string{"server.crt", "does not exist"}, hint: "certs"},
-	{name: "no key", damage: moved("server.key"), exit: cli.Permission, says: []string{"server.key", "does not exist"}, hint: "certs"},
-	{name: "no authority", damage: moved("daosCA.crt"), exit: cli.Permission, says: []string{"daosCA.crt", "does not exist"}, hint: "certs"},
+	{name: "no certificate", damage: moved("server.crt"), exit: cli.Failed, says: []string{"server.crt", "does not exist"}, hint: "certs"},
+	{name: "no key", damage: moved("server.key"), exit: cli.Failed, says: []string{"server.key", "does not exist"}, hint: "certs"},
+	{name: "no authority", damage: moved("daosCA.crt"), exit: cli.Failed, says: []string{"daosCA.crt", "does not exist"}, hint: "certs"},
 	{name: "key that others may read", damage: func(t *testing.T, sys *testSystem) func() {
 		key := filepath.Join(sys.certs, "server.key")
 		mode := func(m fs.FileMode) {
