@@ -152,6 +152,9 @@ func (a *app) ticketDir() string {
 	if a.Getenv(noTickets) != "" {
 		return ""
 	}
+	if dir := a.ConfDir(); dir != "" {
+		return filepath.Join(dir, "cache") // goes with its sandbox
+	}
 	if dir := a.Getenv("XDG_CACHE_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "daosbox")
 	}
