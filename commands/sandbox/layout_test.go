@@ -76,6 +76,8 @@ func TestFilesAreGoodConfigurations(t *testing.T) {
 			is.Equal(len(cfg.Engines), o.ranks)
 			for _, e := range cfg.Engines {
 				is.True(e.Emulated())
+				cluster, _ := e.Env("DAOS_BS_CLUSTER_MB")
+				is.Equal(cluster, "32")
 				mounts[e.SCM().ScmMount] = true
 				ports[e.FabricIfacePort] = true
 			}

@@ -44,6 +44,9 @@ const (
 	// nvmeGiB is sparse: it costs what is written.
 	nvmeGiB       = 16
 	targetsOfRank = 2
+	// clusterMiB is the unit in which a target's NVMe is given to pools. An engine's
+	// usual GiB would double pools whose targets want a little more than one.
+	clusterMiB = 32
 	// poolGB is a pool's share of a rank that suits these tiers: an engine wants
 	// at least 1 GiB of NVMe for each target.
 	poolGB = 4

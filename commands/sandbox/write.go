@@ -106,6 +106,7 @@ func serverConfig(l layout, m manifest, host int) string {
 		b.WriteString("  fabric_iface: lo\n")
 		fmt.Fprintf(&b, "  fabric_iface_port: %d\n", m.fabricPort(host, engine))
 		fmt.Fprintf(&b, "  log_file: %s\n", quoted(l.engineLog(host, engine)))
+		fmt.Fprintf(&b, "  env_vars: [DAOS_BS_CLUSTER_MB=%d] # pools get whole clusters of NVMe; the engine's own 1024 would waste much of so little\n", clusterMiB)
 		b.WriteString("  storage:\n")
 		b.WriteString("  - class: dir\n")
 		fmt.Fprintf(&b, "    scm_mount: %s\n", quoted(l.scm(host, engine)))
