@@ -26,6 +26,7 @@ func (l layout) bin() string           { return l.path("bin") }
 func (l layout) logs() string          { return l.path("logs") }
 func (l layout) controlConfig() string { return l.path("daos_control.yml") }
 func (l layout) envScript() string     { return l.path("env.sh") }
+func (l layout) cache() string         { return l.path("cache") } // of its dmg
 func (l layout) agentDir() string      { return l.path("agent") }
 func (l layout) agentConfig() string   { return l.path("agent", "daos_agent.yml") }
 func (l layout) agentRun() string      { return l.path("agent", "run") }
@@ -58,7 +59,7 @@ func processName(host, engine int) string {
 
 // entries are the names below dir that a sandbox makes, for its removal.
 func (l layout) entries(hosts int) []string {
-	names := []string{l.certs(), l.bin(), l.logs(), l.agentDir(), l.agentLink(), l.controlConfig(), l.envScript()}
+	names := []string{l.certs(), l.bin(), l.logs(), l.agentDir(), l.agentLink(), l.controlConfig(), l.envScript(), l.cache()}
 	for host := 1; host <= hosts; host++ {
 		names = append(names, l.host(host))
 	}

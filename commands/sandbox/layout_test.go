@@ -242,6 +242,7 @@ func TestPurgeTakesOnlyItsOwn(t *testing.T) {
 	is.Equal(entries[0].Name(), "mine")
 
 	b = testBox(t, plain(2, 1))
+	is.NoErr(os.Mkdir(b.cache(), 0o700)) // as dmg makes it
 	is.NoErr(runDown(t.Context(), b.Tool, downOptions{dir: b.dir, purge: true}))
 	_, err = os.Stat(b.dir)
 	is.True(errors.Is(err, os.ErrNotExist))
