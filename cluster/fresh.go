@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"io"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -101,8 +102,8 @@ func (f *freshness) clear() error {
 	return nil
 }
 
-// voteGuard stands between the network and raft and answers the requests for
-// votes that a fresh replica must refuse.
+// voteGuard stands between the network and raft and answers what raft must not
+// see: the requests for votes that a fresh replica refuses, and old snapshots.
 type voteGuard struct {
 	raft.Transport
 	fresh  *freshness
@@ -112,7 +113,7 @@ type voteGuard struct {
 	out    chan raft.RPC
 	quit   chan struct{}
 	done   chan struct{}
-	votes  sync.WaitGroup
+	tasks  sync.WaitGroup
 }
 
 func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger, every time.Duration) *voteGuard {
@@ -125,7 +126,7 @@ func newVoteGuard(inner raft.Transport, fresh *freshness, logger *slog.Logger, e
 func (g *voteGuard) stop() {
 	close(g.quit)
 	<-g.done
-	g.votes.Wait()
+	g.tasks.Wait()
 }
 
 // Consumer implements raft.Transport.
@@ -150,7 +151,7 @@ func (g *voteGuard) run() {
 	for {
 		select {
 		case rpc := <-g.Transport.Consumer():
-			if g.refuse(rpc) {
+			if g.refuse(rpc) || g.known(rpc) {
 				continue
 			}
 			select {
@@ -201,7 +202,7 @@ func (g *voteGuard) noteVote(rpc raft.RPC) raft.RPC {
 	inner := rpc
 	answer := make(chan raft.RPCResponse, 1)
 	inner.RespChan = answer
-	g.votes.Go(func() {
+	g.tasks.Go(func() {
 		select {
 		case got := <-answer:
 			vote, ok := got.Response.(*raft.RequestVoteResponse)
@@ -215,6 +216,23 @@ func (g *voteGuard) noteVote(rpc raft.RPC) raft.RPC {
 		}
 	})
 	return inner
+}
+
+// known answers a snapshot of what this replica already has, as a leader sends it
+// that missed the answers to its entries. Raft would go back to the snapshot's
+// state and remove the log behind it, yet still count on the entries it removed.
+func (g *voteGuard) known(rpc raft.RPC) bool {
+	req, ok := rpc.Command.(*raft.InstallSnapshotRequest)
+	r := g.fresh.raft.Load()
+	if !ok || r == nil || req.Term < r.CurrentTerm() ||
+		r.AppliedIndex() < req.LastLogIndex && g.fresh.stores.termAt(req.LastLogIndex) != req.LastLogTerm {
+		return false
+	}
+	g.tasks.Go(func() {
+		_, err := io.Copy(io.Discard, rpc.Reader)
+		rpc.Respond(&raft.InstallSnapshotResponse{RPCHeader: req.RPCHeader, Term: req.Term, Success: err == nil}, err)
+	})
+	return true
 }
 
 // tellEvery keeps a replica that waits from filling the log.

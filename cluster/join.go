@@ -345,9 +345,10 @@ func (db *DB) takeRank() (Rank, error) {
 	for db.c.nextRank != NilRank {
 		rank := db.c.nextRank
 		db.c.nextRank++
-		if db.c.members.m[rank] == nil {
-			return rank, nil
+		if db.c.members.m[rank] != nil {
+			continue
 		}
+		return rank, nil
 	}
 	return 0, fault.New(fault.Refused, "cannot join: no rank is free")
 }

@@ -257,6 +257,14 @@ func (k *simSink) Close() error {
 	}, nil)
 }
 
+// filled reports whether there is more than the first entry.
+func (d *simDisk) filled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, last := d.bounds()
+	return last > firstIndex
+}
+
 // numbers returns what is noted, for a test's messages.
 func (d *simDisk) numbers() map[string]uint64 {
 	d.mu.Lock()

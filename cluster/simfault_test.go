@@ -169,12 +169,11 @@ func (w *world) cutOff(r *rand.Rand, kind int, n *simNode, last func()) {
 	set(false)
 }
 
-// settled reports whether every replica has caught up with a leader once, or
-// helped to elect the first. Before that nobody can tell a lost disk from a replica
-// that was never up, and both from a new system.
+// settled reports whether every replica has caught up once. A lost disk and
+// a replica that never had any look like a new system to one another.
 func (w *world) settled() bool {
 	for _, n := range w.nodes {
-		if fresh, ok := n.disk.numbers()[string(freshKey)]; !ok || fresh != 0 {
+		if !n.disk.filled() || n.disk.numbers()[string(freshKey)] != 0 {
 			return false
 		}
 	}

@@ -74,6 +74,8 @@ type simNode struct {
 	disk *simDisk
 	skew atomic.Int64 // of its clock
 
+	starting atomic.Bool
+
 	mu      sync.Mutex
 	s       *Service // nil while it is down
 	trans   *simTransport
@@ -209,6 +211,7 @@ func (n *simNode) crash() {
 func (n *simNode) quit() {
 	n.mu.Lock()
 	stop := n.stop
+	n.s = nil // what it still answers counts
 	n.mu.Unlock()
 	if stop != nil {
 		stop()
@@ -217,11 +220,12 @@ func (n *simNode) quit() {
 
 // relaunch starts the node again when its last life is over.
 func (n *simNode) relaunch() {
+	if !n.starting.CompareAndSwap(false, true) {
+		return // another fault ends here too
+	}
+	defer n.starting.Store(false)
 	n.gone()
-	n.mu.Lock()
-	running := n.s != nil
-	n.mu.Unlock()
-	if !running {
+	if s, _ := n.service(); s == nil {
 		n.launch()
 	}
 }

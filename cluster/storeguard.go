@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -14,9 +15,11 @@ import (
 // also carries the engines of its host, which a full disk of the management
 // service must not kill. So a term that cannot be written is tried again until
 // there is room, the replica standing still meanwhile; and an entry that cannot be
-// read ends the replica only.
+// read ends the replica only. The same goes for entries that cannot be written in
+// place of others that were just removed: raft believes that the removed ones are
+// still there, and panics when it reads them.
 
-// storeRetry is the pause between two tries to write the term.
+// storeRetry is the pause between two tries to write.
 const storeRetry = 200 * time.Millisecond
 
 // guardedStable keeps a failed write of the term from raft.
@@ -34,26 +37,65 @@ func (g *guardedStable) SetUint64(key []byte, value uint64) error {
 	if err == nil || !bytes.Equal(key, termKey) {
 		return err
 	}
-	g.logger.Error("cannot write to the system database; this replica stands still until it can", "error", err)
-	tick := time.NewTicker(storeRetry)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-g.quit:
-			runtime.Goexit()
-		}
-		if err = g.StableStore.SetUint64(key, value); err == nil {
-			g.logger.Info("can write to the system database again")
-			return nil
-		}
-	}
+	insist(g.logger, g.quit, err, func() error { return g.StableStore.SetUint64(key, value) })
+	return nil
 }
 
-// guardedLog keeps an unreadable entry from raft.
+// insist repeats a write that failed until it succeeds. When the replica stops
+// before, it ends the goroutine.
+func insist(logger *slog.Logger, quit <-chan struct{}, err error, write func() error) {
+	logger.Error("cannot write to the system database; this replica stands still until it can", "error", err)
+	tick := time.NewTicker(storeRetry)
+	defer tick.Stop()
+	for err != nil {
+		select {
+		case <-tick.C:
+			err = write()
+		case <-quit:
+			runtime.Goexit()
+		}
+	}
+	logger.Info("can write to the system database again")
+}
+
+// guardedLog keeps an unreadable entry from raft, and a gap.
 type guardedLog struct {
 	raft.LogStore
+	logger *slog.Logger
+	quit   <-chan struct{} // closed when the replica stops
 	broken func(error)
+	cut    atomic.Bool // the end of the log was removed and not written anew
+}
+
+// DeleteRange implements raft.LogStore.
+func (g *guardedLog) DeleteRange(from, to uint64) error {
+	last, err := g.LogStore.LastIndex()
+	if err != nil {
+		return err
+	}
+	if err := g.LogStore.DeleteRange(from, to); err != nil {
+		return err
+	}
+	if to >= last {
+		g.cut.Store(true)
+	}
+	return nil
+}
+
+// StoreLog implements raft.LogStore.
+func (g *guardedLog) StoreLog(entry *raft.Log) error { return g.StoreLogs([]*raft.Log{entry}) }
+
+// StoreLogs implements raft.LogStore.
+func (g *guardedLog) StoreLogs(entries []*raft.Log) error {
+	err := g.LogStore.StoreLogs(entries)
+	if err != nil && !g.cut.Load() {
+		return err
+	}
+	if err != nil {
+		insist(g.logger, g.quit, err, func() error { return g.LogStore.StoreLogs(entries) })
+	}
+	g.cut.Store(false)
+	return nil
 }
 
 // GetLog implements raft.LogStore. An entry that cannot be read ends the calling
