@@ -21,6 +21,9 @@ var (
 	SystemSetProp      = Method[SystemSetPropReq, Empty]{Name: "system.set-prop", Roles: admin, Route: Leader, Timeout: 5 * minute}
 	SystemRebuild      = Method[SystemRebuildReq, SystemRebuildResp]{Name: "system.rebuild-manage", Roles: admin, Route: Leader, Timeout: 5 * minute}
 	SystemSelfHealEval = Method[SystemSelfHealEvalReq, Empty]{Name: "system.self-heal-eval", Roles: admin, Route: Leader, Timeout: 5 * minute}
+	SystemErase        = Method[SystemEraseReq, Empty]{Name: "system.erase", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
+	ResetFormat        = Method[ResetFormatReq, Empty]{Name: "ranks.reset-format", Roles: server, Route: Host, Timeout: minute}
+	ReplicaErase       = Method[ReplicaEraseReq, Empty]{Name: "replica.erase", Roles: server, Route: Host, Timeout: minute}
 	SystemVersion      = Method[SystemVersionReq, SystemVersionResp]{Name: "system.version", Roles: admin, Route: Replica, Timeout: short}
 	PoolExclude        = Method[PoolRanksReq, PoolRanksResp]{Name: "pool.exclude", Roles: admin, Route: Leader, Timeout: 5 * minute}
 	PoolDrain          = Method[PoolRanksReq, PoolRanksResp]{Name: "pool.drain", Roles: adminOrServer, Route: Leader, Timeout: 5 * minute}
@@ -37,6 +40,7 @@ func administerRows() []Row {
 	return []Row{
 		SystemExclude.row(), SystemDrain.row(), SystemCleanup.row(), SystemSetAttr.row(), SystemGetAttr.row(), SystemSetProp.row(),
 		SystemRebuild.row(), SystemSelfHealEval.row(), SystemVersion.row(),
+		SystemErase.row(), ResetFormat.row(), ReplicaErase.row(),
 		PoolExclude.row(), PoolDrain.row(), PoolReintegrate.row(), PoolExtend.row(), PoolUpgrade.row(), PoolQueryTargets.row(),
 		PoolRebuildStart.row(), PoolRebuildStop.row(),
 	}
@@ -160,6 +164,42 @@ type SystemRebuildResp struct {
 type SystemSelfHealEvalReq struct {
 	Target
 	Operation
+}
+
+// SystemEraseReq gives the whole system up: what the management service knows, and
+// that the engines' storage is formatted.
+type SystemEraseReq struct {
+	Target
+	Operation
+}
+
+// ResetFormatReq is a coordinator's order to one host, when the system is erased:
+// its engines are to wait for a format. Check only asks whether that can be done.
+type ResetFormatReq struct {
+	Target
+	Check bool `json:"check,omitempty"`
+}
+
+// ErasePhase is a step of the erasure of a replica.
+type ErasePhase string
+
+// The steps. Each is taken by all replicas before the next one is by any, so that
+// no replica ever serves a database that another has given up.
+const (
+	// ErasePrepare notes on disk which erasure this replica takes part in.
+	ErasePrepare ErasePhase = "prepare"
+	// EraseHalt closes the replica for good, also over restarts.
+	EraseHalt ErasePhase = "halt"
+	// EraseRemove removes its files.
+	EraseRemove ErasePhase = "remove"
+)
+
+// ReplicaEraseReq is a coordinator's order to one replica of the management
+// service. ID names the erasure.
+type ReplicaEraseReq struct {
+	Target
+	ID    string     `json:"id"`
+	Phase ErasePhase `json:"phase"`
 }
 
 // SystemVersionReq asks a replica of the management service for its version.

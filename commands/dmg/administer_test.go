@@ -209,6 +209,19 @@ func TestSystemRebuild(t *testing.T) {
 	is.Equal(bodyOf(t, s.run("server-version", "-j")), `{"build_info":"speaks DAOS 2.8.0","name":"DAOS Control Server","version":"0.1.0"}`)
 }
 
+func TestSystemErase(t *testing.T) {
+	is := is.New(t)
+	erase := &answerer[control.SystemEraseReq, control.Empty]{}
+	s := newSite(t, false, 1, 1, func(_ int, m *control.Mux) { answering(m, control.SystemErase, erase) })
+	is.Equal(s.run("system", "erase"), ran{cli.OK, "", ""})
+	is.Equal(bodyOf(t, s.run("system", "erase", "-j")), "null")
+	is.Equal(s.run("system", "erase", "now").exit, cli.Usage)
+	erase.err = fault.New(fault.Refused, "cannot erase the system: ranks 0-2 are up")
+	r := s.run("system", "erase")
+	is.Equal(r.exit, cli.Refused)
+	is.True(strings.Contains(r.stderr, "system erase failed: cannot erase the system: ranks 0-2 are up"))
+}
+
 func TestPoolTargets(t *testing.T) {
 	is := is.New(t)
 	ranks := make(map[string]*answerer[control.PoolRanksReq, control.PoolRanksResp])
@@ -273,6 +286,7 @@ func TestOldTargetSpellings(t *testing.T) {
 		"pool drain --pool 1234 --rank 3":           "pool drain 1234 --ranks=3",
 		"p r blue --rank 3 --target-idx 1":          "pool reintegrate blue --ranks=3 --target-idx=1",
 		"pool reint blue --rank 3":                  "pool reintegrate blue --ranks=3",
+		"sy e":                                      "system erase",
 		"p ext --pool=1 --ranks=4 -s 1G -n 2G":      "pool extend 1 --ranks=4",
 		"exclude --pool=12 --rank=3 --target=1":     "pool exclude 12 --ranks=3 --target-idx=1",
 		"exclude -p 12 -r 3 -t 1 --svc=0 --group=g": "pool exclude 12 --ranks=3 --target-idx=1 --sys=g",

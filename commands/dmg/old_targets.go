@@ -7,6 +7,7 @@ func oldTargetVerbs() []oldVerb {
 		{old: "pool e", now: "pool exclude"},
 		{old: "pool ext", now: "pool extend"},
 		{old: "pool r", now: "pool reintegrate"},
+		{old: "system e", now: "system erase"},
 		{old: "exclude", now: "pool exclude"},
 	}
 }

@@ -19,7 +19,7 @@ import (
 func administerCommands(a *app) []*cobra.Command {
 	return []*cobra.Command{
 		systemExcludeCommand(a, false), systemExcludeCommand(a, true), systemDrainCommand(a, false), systemDrainCommand(a, true),
-		systemCleanupCommand(a), systemRebuildCommand(a), systemSelfHealCommand(a),
+		systemCleanupCommand(a), systemEraseCommand(a), systemRebuildCommand(a), systemSelfHealCommand(a),
 		systemSetAttrCommand(a), systemGetAttrCommand(a), systemDelAttrCommand(a), systemSetPropCommand(a), systemGetPropCommand(a),
 	}
 }

@@ -95,7 +95,7 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	power := e.srv.privileged(ctx, e.layout)
 	action, err := storage.StartAction(e.layout, condition, power.euid)
 	e.srv.log.Info("checked the storage of an engine", "engine", e.index, "state", condition.State, "because", condition.Reason, "action", action)
-	if action == storage.AwaitFormat && e.srv.options.recreateSuperblocks && condition.Present {
+	if action == storage.AwaitFormat && e.srv.options.recreateSuperblocks && condition.Present && !e.erased() {
 		action = storage.CreateSuperblock
 	}
 	switch action {
@@ -106,7 +106,10 @@ func (e *localEngine) prepareStorage(ctx context.Context) error {
 	case storage.CreateSuperblock:
 		return e.format(ctx, storage.FormatOptions{Adopt: true}, nil)
 	case storage.AwaitFormat:
-		if e.srv.options.autoFormat {
+		if err := e.serveErasing(ctx); err != nil {
+			return err
+		}
+		if e.srv.options.autoFormat && !e.erased() {
 			return e.format(ctx, storage.FormatOptions{}, nil)
 		}
 		e.srv.raise(control.Event{Name: "engine_format_required", Severity: severityNotice, Rank: hostlist.NilRank,
@@ -321,9 +324,10 @@ func (e *localEngine) askToJoin(ctx context.Context, n engine.Notify) (control.J
 }
 
 // waitable reports whether an error of the management service passes by itself.
+// Canceled is what a leader answers that loses its lead meanwhile.
 func waitable(err error) bool {
 	switch fault.Of(err) {
-	case fault.Unreachable, fault.Timeout, fault.NoLeader, fault.NotLeader, fault.NotReplica, fault.NotReady, fault.Busy, fault.Protocol, fault.Unknown:
+	case fault.Unreachable, fault.Timeout, fault.Canceled, fault.NoLeader, fault.NotLeader, fault.NotReplica, fault.NotReady, fault.Busy, fault.Protocol, fault.Unknown:
 		return true
 	}
 	return false

@@ -113,7 +113,10 @@ func (e *localEngine) reformat(ctx context.Context, req *control.StorageFormatRe
 			return storage.FormatResult{SCM: storage.MountPoint{Path: e.layout.SCM.Mount, Info: err.Error()}}, err
 		}
 	}
-	force := req.Force || req.Replace && e.neverJoined()
+	if err := e.mayFormat(); err != nil {
+		return storage.FormatResult{SCM: storage.MountPoint{Path: e.layout.SCM.Mount, Info: err.Error()}}, err
+	}
+	force := req.Force || req.Replace && e.neverJoined() || e.erased()
 	result, err := e.formatResult(ctx, storage.FormatOptions{Force: force}, progress)
 	if err != nil {
 		return result, err

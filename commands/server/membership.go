@@ -22,6 +22,7 @@ func (s *server) serveAdminister() {
 	control.Handle(s.mux, control.SystemCleanup, s.systemCleanup)
 	control.Handle(s.mux, control.SystemRebuild, s.systemRebuild)
 	control.Handle(s.mux, control.SystemVersion, s.systemVersion)
+	s.serveErase()
 	s.serveProperties()
 	s.servePoolTargets()
 }

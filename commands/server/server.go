@@ -58,10 +58,11 @@ type server struct {
 	options *startOptions
 	life    context.Context // ends with the daemon; for work that outlives a call
 	failed  chan error      // what ends the daemon before it is told to
-	raft    net.Listener    // connections of other replicas
+	lender  *lender         // of connections of other replicas
 
 	tasks sync.WaitGroup // goroutines that outlive the call that began them
 
+	erase       sync.Mutex // held by the coordinator of an erasure
 	opening     sync.Mutex // held while the database is opened
 	mu          sync.Mutex
 	stopping    bool             // nothing new is begun
@@ -145,7 +146,7 @@ func newServer(ctx context.Context, t *cli.Tool, cfg *config.Server, identity *p
 		wc.TLS = identity.ServerTLS()
 	}
 	s.wire = wire.NewServer(wc)
-	s.raft = s.wire.Service(raftService)
+	s.lender = &lender{inner: s.wire.Service(raftService)}
 	return s, nil
 }
 

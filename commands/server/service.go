@@ -59,6 +59,9 @@ func (s *server) leader() (*cluster.Service, error) {
 	if !s.isReplica() {
 		return nil, cluster.NotReplica(s.replicas)
 	}
+	if mark, err := s.eraseMark(); err == nil && mark.Halted {
+		return nil, halted()
+	}
 	return nil, fault.New(fault.NotReady, "cannot serve the management service yet: its storage (engine 0 of %s) is not ready", s.self).
 		WithHint("format it with `dmg storage format`, or see why engine 0 does not start")
 }
@@ -74,6 +77,11 @@ func (s *server) startService(context.Context) error {
 	if s.ending() {
 		return fault.New(fault.NotReady, "cannot open the management service: this server is stopping")
 	}
+	if mark, err := s.eraseMark(); err != nil {
+		return err
+	} else if mark.Halted {
+		return halted()
+	}
 	service, err := cluster.Open(cluster.Config{
 		Dir:         s.engines[0].layout.RaftDir(),
 		Self:        s.self,
@@ -81,7 +89,7 @@ func (s *server) startService(context.Context) error {
 		System:      s.cfg.Name,
 		Established: s.engines[0].rank() != hostlist.NilRank,
 		Logger:      s.log,
-		Listener:    s.raft,
+		Listener:    s.lender.lend(s),
 		Dial: func(ctx context.Context, addr string) (net.Conn, error) {
 			return s.client.Dialer.DialService(ctx, addr, raftService)
 		},

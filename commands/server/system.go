@@ -33,6 +33,9 @@ func (s *server) systemJoin(ctx context.Context, caller control.Caller, req *con
 	if err != nil {
 		return control.JoinResp{}, err
 	}
+	if err := notErasing(service); err != nil {
+		return control.JoinResp{}, err
+	}
 	// 0.0.0.0 means: the address that I call from.
 	if host, port, err := net.SplitHostPort(req.Addr); err == nil && host == "0.0.0.0" && caller.Addr != nil {
 		if from, _, err := net.SplitHostPort(caller.Addr.String()); err == nil {
@@ -306,6 +309,9 @@ func (s *server) systemStop(ctx context.Context, _ control.Caller, req *control.
 func (s *server) systemStart(ctx context.Context, _ control.Caller, req *control.SystemStartReq, report control.Report) (control.SystemRanksResp, error) {
 	var resp control.SystemRanksResp
 	service, members, picked, err := s.selectFor(ctx, req.Selector, req.IgnoreAdminExcluded)
+	if err == nil {
+		err = notErasing(service)
+	}
 	if err != nil {
 		return resp, err
 	}
