@@ -118,7 +118,7 @@ var (
 	EngineCall     = Method[EngineCallReq, EngineCallResp]{Name: "engine.call", Roles: server, Route: Host, Timeout: 10 * minute}
 	SystemJoin     = Method[JoinReq, JoinResp]{Name: "system.join", Roles: server, Route: Leader, Timeout: short}
 	SystemEvent    = Method[EventReq, Empty]{Name: "system.event", Roles: server, Route: Leader, Timeout: short}
-	LeaderQuery    = Method[LeaderQueryReq, LeaderQueryResp]{Name: "system.leader-query", Roles: admin, Route: Replica, Timeout: short}
+	LeaderQuery    = Method[LeaderQueryReq, LeaderQueryResp]{Name: "system.leader-query", Roles: admin, Route: Replica, Timeout: 4 * time.Second}
 	SystemQuery    = Method[SystemQueryReq, SystemQueryResp]{Name: "system.query", Roles: admin, Route: Leader, Timeout: 5 * minute}
 	SystemStop     = Method[SystemStopReq, SystemRanksResp]{Name: "system.stop", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
 	SystemStart    = Method[SystemStartReq, SystemRanksResp]{Name: "system.start", Roles: admin, Route: Leader, Timeout: 5 * minute, Progress: true}
