@@ -18,7 +18,7 @@ TOOLS := dmg daos_server daos_agent
 # The race detector needs cgo and a C compiler. Without one the tests run without it.
 RACE := $(shell command -v "$$(go env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: help build demo test vet staticcheck fmt check short fuzz bench man completion install clean
+.PHONY: help build demo test vet staticcheck fmt check short sim fuzz bench man completion install clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' Makefile
@@ -35,6 +35,12 @@ test: check ## everything that must hold: checks, then all tests
 
 short: check ## checks and the tests that need no whole system
 	go test -short ./...
+
+SEEDS ?= 1000
+FIRST ?= 1
+
+sim: ## simulate the management service under faults, SEEDS=1000 runs from seed FIRST=1
+	go test -count=1 -v -run '^TestSimulation$$' -timeout 30m ./cluster -sim.seeds=$(SEEDS) -sim.first=$(FIRST) -sim.trace=$(if $(filter 1,$(SEEDS)),true,false)
 
 check: fmt vet staticcheck
 

@@ -3,6 +3,7 @@ package cluster
 import (
 	"io"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -224,15 +225,29 @@ func (g *voteGuard) noteVote(rpc raft.RPC) raft.RPC {
 func (g *voteGuard) known(rpc raft.RPC) bool {
 	req, ok := rpc.Command.(*raft.InstallSnapshotRequest)
 	r := g.fresh.raft.Load()
-	if !ok || r == nil || req.Term < r.CurrentTerm() ||
-		r.AppliedIndex() < req.LastLogIndex && g.fresh.stores.termAt(req.LastLogIndex) != req.LastLogTerm {
+	if !ok || r == nil || req.Term < r.CurrentTerm() {
 		return false
 	}
+	has := g.fresh.stores.hasEntry(req.LastLogIndex, req.LastLogTerm)
+	if !has && (r.AppliedIndex() < req.LastLogIndex || lastLog(r) <= req.LastLogIndex) {
+		return false
+	}
+	// Without the entry the leader could not go on after this snapshot: it is
+	// refused until there is a newer one.
 	g.tasks.Go(func() {
 		_, err := io.Copy(io.Discard, rpc.Reader)
-		rpc.Respond(&raft.InstallSnapshotResponse{RPCHeader: req.RPCHeader, Term: req.Term, Success: err == nil}, err)
+		rpc.Respond(&raft.InstallSnapshotResponse{RPCHeader: req.RPCHeader, Term: req.Term, Success: has && err == nil}, err)
 	})
 	return true
+}
+
+// lastLog returns the last entry that raft believes to be in its log.
+func lastLog(r *raft.Raft) uint64 {
+	index, err := strconv.ParseUint(r.Stats()["last_log_index"], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return index
 }
 
 // tellEvery keeps a replica that waits from filling the log.

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -21,7 +23,8 @@ import (
 
 // guard is one mistake. The text in the file is a condition, which a variable may
 // precede ("x := f(); x > 0"). In the mutated package it is false when the
-// environment variable guardVar names the guard.
+// environment variable guardVar names the guard. A "call f()" is left out then, as
+// if it had returned no error.
 type guard struct {
 	name     string
 	file     string
@@ -53,6 +56,17 @@ func guards() []guard {
 		{"self-heal switched off", "memberops.go", "!SelfHealExclude(db.c.attr(PropSelfHeal))", selfHealOff},
 		{"view changes under a reader", "state.go", "else if t.shared {", changingView},
 		{"version sent twice", "groupmap.go", "version > p.sent && version > 0", sentTwice},
+	}
+}
+
+// whole are guards that need replicas: their scenarios are tests of their own, or
+// the simulation, which finds the mistake within some seeds.
+func whole() []guard {
+	return []guard{
+		{"fresh read from a stale leader", "service.go", "call waitCtx(ctx, l.raft.VerifyLeader())", TestStaleLeader},
+		{"lead before the log is read", "lead.go", "call waitCtx(l.ctx, l.raft.Barrier(s.cfg.Timers.Apply))", TestSimulation},
+		{"vote of a lost disk", "fresh.go", "value == 1 && replicas > 1", TestLostDisk},
+		{"retry carried out again", "state.go", "op, res, ok := db.c.ops.find(cmd.ID); ok", TestSimulation},
 	}
 }
 
@@ -280,6 +294,28 @@ func TestGuards(t *testing.T) {
 	}
 }
 
+// simSeedsToFind are the seeds in which a missing guard must show.
+const simSeedsToFind = 200
+
+func TestGuardsOfReplicas(t *testing.T) {
+	tool, err := exec.LookPath("go")
+	if err != nil || testing.Short() {
+		t.Skip("for whole test runs with a go tool to build a mutated copy with")
+	}
+	binary := buildMutated(t, tool)
+	for _, g := range whole() {
+		t.Run(g.name, func(t *testing.T) {
+			name := runtime.FuncForPC(reflect.ValueOf(g.scenario).Pointer()).Name()
+			name = name[strings.LastIndex(name, ".")+1:]
+			cmd := exec.CommandContext(t.Context(), binary, "-test.run", "^"+name+"$", "-test.timeout=1m", "-sim.quit", "-sim.seeds", fmt.Sprint(simSeedsToFind))
+			cmd.Env = append(os.Environ(), guardVar+"="+g.name)
+			if out, err := cmd.CombinedOutput(); err == nil {
+				t.Errorf("%s passes without the guard:\n%s", name, tail(out))
+			}
+		})
+	}
+}
+
 func buildMutated(t *testing.T, tool string) string {
 	t.Helper()
 	is := is.New(t)
@@ -287,20 +323,22 @@ func buildMutated(t *testing.T, tool string) string {
 	is.NoErr(err)
 	dir := t.TempDir()
 	sources := map[string]string{}
-	for _, g := range guards() {
+	for _, g := range append(guards(), whole()...) {
 		text, ok := sources[g.file]
 		if !ok {
 			data, err := os.ReadFile(g.file)
 			is.NoErr(err)
 			text = string(data)
 		}
-		if n := strings.Count(text, g.text); n < 1 {
+		from, _ := strings.CutPrefix(g.text, "call ")
+		if !strings.Contains(text, from) {
 			t.Fatalf("%s: %q does not occur in %s: the guard has moved", g.name, g.text, g.file)
 		}
-		sources[g.file] = strings.ReplaceAll(text, g.text, mutated(g))
+		sources[g.file] = strings.ReplaceAll(text, from, mutated(g))
 	}
 	replace := map[string]string{filepath.Join(here, "mutant.go"): filepath.Join(dir, "mutant.go")}
-	sources["mutant.go"] = "package cluster\n\nimport \"os\"\n\nfunc without(name string) bool { return os.Getenv(\"" + guardVar + "\") == name }\n"
+	sources["mutant.go"] = "package cluster\n\nimport \"os\"\n\nfunc without(name string) bool { return os.Getenv(\"" + guardVar + "\") == name }\n\n" +
+		"func unless(name string, f func() error) error {\nif without(name) {\nreturn nil\n}\nreturn f()\n}\n"
 	for name, text := range sources {
 		clean, err := format.Source([]byte(text))
 		is.NoErr(err)
@@ -321,6 +359,9 @@ func buildMutated(t *testing.T, tool string) string {
 // mutated returns the guard's text with its switch. The statement before a
 // condition stays in front of it.
 func mutated(g guard) string {
+	if call, ok := strings.CutPrefix(g.text, "call "); ok {
+		return fmt.Sprintf("unless(%q, func() error { return %s })", g.name, call)
+	}
 	text, brace := strings.CutSuffix(g.text, " {")
 	text, otherwise := strings.CutPrefix(text, "else if ")
 	before, condition, split := strings.Cut(text, "; ")

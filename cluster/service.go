@@ -424,7 +424,7 @@ func (s *Service) raftFault(ctx context.Context, err error, what string) error {
 		f, _ := fault.As(s.notLeader())
 		return f.WithData("outcome", "unknown")
 	case errors.Is(err, raft.ErrRaftShutdown):
-		return notRunning()
+		return notRunning().WithData("outcome", "unknown")
 	case errors.Is(err, raft.ErrEnqueueTimeout), ctx.Err() != nil:
 		f, _ := fault.As(ended(ctx, what))
 		return f.WithData("outcome", "unknown")
@@ -449,7 +449,7 @@ func (s *Service) notLeader() error {
 		WithHint("ask %s", leader).WithData("replicas", list).WithData("leader", leader)
 }
 
-func notRunning() error {
+func notRunning() *fault.Error {
 	return fault.New(fault.NotReady, "cannot reach the management service: this replica is starting or stopping").
 		WithHint("try again")
 }

@@ -20,6 +20,7 @@ var (
 	simSeeds = flag.Int("sim.seeds", 200, "number of simulated runs")
 	simFirst = flag.Uint64("sim.first", 1, "seed of the first run")
 	simStep  = flag.Uint64("sim.step", 0, "run in this process, every so many seeds")
+	simQuit  = flag.Bool("sim.quit", false, "stop at the first run that breaks a promise")
 	simTrace = flag.Bool("sim.trace", false, "print what happened in each run")
 )
 
@@ -43,6 +44,9 @@ func TestSimulation(t *testing.T) {
 			r := simulate(t, *simFirst+uint64(i)**simStep)
 			data, _ := json.Marshal(r)
 			fmt.Printf("%s%s\n", simLine, data)
+			if *simQuit && len(r.Wrong) > 0 {
+				return
+			}
 			if *simTrace {
 				fmt.Println(strings.Join(r.lines, "\n"))
 			}
@@ -61,7 +65,7 @@ func TestSimulation(t *testing.T) {
 			t.Errorf("seed %d (again with `make sim FIRST=%d SEEDS=1`):\n%s", r.Seed, r.Seed, strings.Join(r.Wrong, "\n"))
 		}
 	}
-	if len(reports) != seeds {
+	if len(reports) != seeds && !*simQuit {
 		t.Errorf("%d of %d runs reported", len(reports), seeds)
 	}
 	t.Logf("%d runs in %v: %+v", len(reports), time.Since(start).Round(time.Millisecond), total)
@@ -75,8 +79,8 @@ func TestSimulation(t *testing.T) {
 // order in which raft walks its peers) is beyond a seed: it moves time-outs by
 // some milliseconds, after which such runs differ.
 func TestSimulationReplays(t *testing.T) {
-	if *simStep > 0 || testing.Short() {
-		t.Skip("for whole test runs")
+	if testing.Short() || raceDetector {
+		t.Skip("for whole test runs without the race detector, which shuffles goroutines")
 	}
 	const seeds = 16
 	first, second := spread(t, 1, seeds), spread(t, 1, seeds)
@@ -105,7 +109,7 @@ func spread(t *testing.T, first uint64, seeds int) map[uint64]simReport {
 		wg.Go(func() {
 			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestSimulation$", "-test.timeout=20m",
 				"-sim.first="+strconv.FormatUint(first+uint64(n), 10), "-sim.step="+strconv.Itoa(workers), "-sim.seeds="+strconv.Itoa(share),
-				"-sim.trace="+strconv.FormatBool(*simTrace))
+				"-sim.trace="+strconv.FormatBool(*simTrace), "-sim.quit="+strconv.FormatBool(*simQuit))
 			cmd.Env = append(os.Environ(), "GOMAXPROCS=1", "GODEBUG=randseednop=0,asyncpreemptoff=1")
 			cmd.Stderr = os.Stderr
 			out, err := cmd.Output()

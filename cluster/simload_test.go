@@ -59,7 +59,7 @@ const (
 // try asks one replica. Both ways take time, and the answer may be lost.
 func (c *caller) try(f func(ctx context.Context, s *Service) error) (outcome, error) {
 	n := c.w.node(c.last)
-	deadline := time.Now().Add(3 * time.Second)
+	deadline := time.Now().Add(300*time.Millisecond + time.Duration(c.rand.Int64N(int64(2500*time.Millisecond))))
 	if c.w.net.travel(c.name, n.addr, c.w.net.hop(c.name, n.addr), deadline, nil) != nil {
 		c.other()
 		return outcomeNot, nil
@@ -161,7 +161,7 @@ func (w *world) note(st step, version uint64, err error) {
 func (c *caller) client() {
 	keys, labels := 3, 3
 	mine := map[string]string{} // labels of pools, by UUID
-	for c.think(400 * time.Millisecond) {
+	for c.think(250 * time.Millisecond) {
 		key, label := fmt.Sprint("k", c.rand.IntN(keys)), fmt.Sprint("p", c.rand.IntN(labels))
 		switch c.rand.IntN(9) {
 		case 0, 1, 2:

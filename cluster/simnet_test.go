@@ -207,7 +207,8 @@ func call[R any](t *simTransport, target raft.ServerAddress, cmd any, resp *R, a
 }
 
 func (t *simTransport) AppendEntries(_ raft.ServerID, to raft.ServerAddress, req *raft.AppendEntriesRequest, resp *raft.AppendEntriesResponse) error {
-	return call(t, to, req, resp, true)
+	sent := *req // raft uses it again, maybe before this one arrives
+	return call(t, to, &sent, resp, true)
 }
 
 func (t *simTransport) RequestVote(_ raft.ServerID, to raft.ServerAddress, req *raft.RequestVoteRequest, resp *raft.RequestVoteResponse) error {

@@ -13,13 +13,16 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/raft"
+
 	"daosbox/cluster/fault"
 )
 
-// simTimers keep the proportions of the real ones and call for snapshots often.
+// simTimers are the real ones, but for a lease that is as long as raft allows, so
+// that an old leader believes in itself longest, and for frequent snapshots.
 var simTimers = Timers{
-	Heartbeat: 2 * time.Second, Election: 2 * time.Second, Lease: time.Second, Commit: 300 * time.Millisecond,
-	SnapshotInterval: 4 * time.Second, SnapshotThreshold: 24, TrailingLogs: 12,
+	Heartbeat: 2 * time.Second, Election: 2 * time.Second, Lease: 2 * time.Second, Commit: 300 * time.Millisecond,
+	SnapshotInterval: 4 * time.Second, SnapshotThreshold: 24, TrailingLogs: 30,
 	StateCheck: 3 * time.Second, Apply: 5 * time.Second,
 }
 
@@ -72,6 +75,7 @@ type simNode struct {
 	w    *world
 	addr string
 	disk *simDisk
+	pace float64      // its clock's: a fast one waits shorter than it should
 	skew atomic.Int64 // of its clock
 
 	starting atomic.Bool
@@ -90,7 +94,7 @@ func newWorld(seed uint64) *world {
 	w.hosts = []int{2, 4, 8, 16, 64}[w.plan.IntN(5)]
 	n := []int{3, 3, 5, 7}[w.plan.IntN(4)]
 	for i := range n {
-		w.nodes = append(w.nodes, &simNode{w: w, addr: fmt.Sprint("r", i), disk: newSimDisk(seed, uint64(100+i))})
+		w.nodes = append(w.nodes, &simNode{w: w, addr: fmt.Sprint("r", i), disk: newSimDisk(seed, uint64(100+i)), pace: 0.35 + 0.65*w.plan.Float64()})
 	}
 	return w
 }
@@ -132,6 +136,15 @@ func (w *world) tellLocked(format string, args ...any) {
 	w.trace = append(w.trace, line)
 }
 
+// timers are what the node takes for the times of its configuration.
+func (n *simNode) timers() Timers {
+	t := simTimers
+	for _, d := range []*time.Duration{&t.Heartbeat, &t.Election, &t.Lease} {
+		*d = time.Duration(float64(*d) * n.pace)
+	}
+	return t
+}
+
 // launch starts a life of the node.
 func (n *simNode) launch() {
 	w := n.w
@@ -139,7 +152,7 @@ func (n *simNode) launch() {
 	crashed, done := make(chan struct{}), make(chan struct{})
 	var s *Service
 	s, err := Open(Config{
-		Self: n.addr, Replicas: w.replicas(), System: "daos_server", Transport: trans, Stores: n.disk.open(), Timers: simTimers,
+		Self: n.addr, Replicas: w.replicas(), System: "daos_server", Transport: trans, Stores: n.disk.open(), Timers: n.timers(),
 		Logger: simLogger(n.addr),
 		Now:    func() time.Time { return time.Now().Add(time.Duration(n.skew.Load())) },
 		OnLead: func(ctx context.Context) error { return w.led(ctx, n, s) },
@@ -267,7 +280,11 @@ func (w *world) leader() *simNode {
 // led is what a new leader does: it holds all that was acknowledged, and it is
 // alone in its term. Now and then it fails.
 func (w *world) led(ctx context.Context, n *simNode, s *Service) error {
-	term := s.current().CurrentTerm()
+	r := s.current()
+	term := r.CurrentTerm()
+	if r.State() != raft.Leader || r.CurrentTerm() != term {
+		return errors.New("the lead is over") // the term is another's
+	}
 	view := s.Local()
 	w.mu.Lock()
 	w.stats.Leads++

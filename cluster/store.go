@@ -423,6 +423,12 @@ func (s *Stores) termAt(index uint64) uint64 {
 	return 0
 }
 
+// hasEntry reports whether the log has an entry of a term.
+func (s *Stores) hasEntry(index, term uint64) bool {
+	var entry raft.Log
+	return s.Log.GetLog(index, &entry) == nil && entry.Term == term
+}
+
 // resetTerm lets a bootstrap begin again that was interrupted after raft had set
 // the term.
 func (s *Stores) resetTerm() error {
