@@ -133,6 +133,25 @@ func (g *voteGuard) stop() {
 // Consumer implements raft.Transport.
 func (g *voteGuard) Consumer() <-chan raft.RPC { return g.out }
 
+// SetHeartbeatHandler implements raft.Transport. Heartbeats pass raft's queue, so
+// that a slow disk does not hold them up, but only if they change nothing: one of a
+// newer term would write that term beside raft's own goroutine, and could take back
+// what that wrote meanwhile.
+func (g *voteGuard) SetHeartbeatHandler(handler func(raft.RPC)) {
+	g.Transport.SetHeartbeatHandler(func(rpc raft.RPC) {
+		req, ok := rpc.Command.(*raft.AppendEntriesRequest)
+		r := g.fresh.raft.Load()
+		if ok && r != nil && req.Term == r.CurrentTerm() && r.State() == raft.Follower {
+			handler(rpc)
+			return
+		}
+		select {
+		case g.out <- rpc:
+		case <-g.quit:
+		}
+	})
+}
+
 // RequestPreVote implements raft.WithPreVote.
 func (g *voteGuard) RequestPreVote(id raft.ServerID, target raft.ServerAddress, args *raft.RequestPreVoteRequest, resp *raft.RequestPreVoteResponse) error {
 	if with, ok := g.Transport.(raft.WithPreVote); ok {

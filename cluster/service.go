@@ -171,7 +171,7 @@ func (s *Service) run(ctx context.Context) error {
 	life, end := context.WithCancel(ctx)
 	defer end()
 	log := &guardedLog{LogStore: s.stores.Log, logger: s.cfg.Logger, quit: life.Done(), broken: func(err error) { s.fail(storeFault(s.cfg.Dir, err)) }}
-	stable := &guardedStable{StableStore: s.stores.Stable, logger: s.cfg.Logger, quit: life.Done()}
+	stable := &guardedStable{StableStore: s.stores.Stable, logger: s.cfg.Logger, quit: life.Done(), turn: make(chan struct{}, 1)}
 	r, err := startRaft(rc, s.fsm, log, stable, s.stores.Snapshots, guard)
 	if r == nil {
 		select {

@@ -197,7 +197,7 @@ func simLogger(addr string) *slog.Logger {
 	if os.Getenv("SIM_LOG") == "" {
 		return nil
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, nil)).With("on", addr)
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug})).With("on", addr)
 }
 
 // crash ends a life as a loss of power does.

@@ -22,22 +22,37 @@ import (
 // storeRetry is the pause between two tries to write.
 const storeRetry = 200 * time.Millisecond
 
-// guardedStable keeps a failed write of the term from raft.
+// guardedStable keeps a failed write of the term from raft, and one that would take
+// the term back: raft handles heartbeats beside its own goroutine, and both may
+// write it. A term that goes back is a second vote.
 type guardedStable struct {
 	raft.StableStore
 	logger *slog.Logger
 	quit   <-chan struct{} // closed when the replica stops
+	turn   chan struct{}   // room for one: who writes the term
+	term   uint64          // the last one written; of whose turn it is
 }
 
 // SetUint64 implements raft.StableStore. When the replica stops before the term
 // could be written, the calling goroutine of raft ends: raft would go on as if it
 // were written, or panic.
 func (g *guardedStable) SetUint64(key []byte, value uint64) error {
-	err := g.StableStore.SetUint64(key, value)
-	if err == nil || !bytes.Equal(key, termKey) {
-		return err
+	if !bytes.Equal(key, termKey) {
+		return g.StableStore.SetUint64(key, value)
 	}
-	insist(g.logger, g.quit, err, func() error { return g.StableStore.SetUint64(key, value) })
+	select {
+	case g.turn <- struct{}{}:
+	case <-g.quit:
+		runtime.Goexit()
+	}
+	defer func() { <-g.turn }()
+	if value < g.term {
+		runtime.Goexit() // a heartbeat that the replica's own election has overtaken
+	}
+	if err := g.StableStore.SetUint64(key, value); err != nil {
+		insist(g.logger, g.quit, err, func() error { return g.StableStore.SetUint64(key, value) })
+	}
+	g.term = value
 	return nil
 }
 
